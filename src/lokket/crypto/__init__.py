@@ -1,0 +1,1 @@
+"""Keys and primitives. Knows no protocol; wraps ``cryptography`` and checks what it does not check."""

@@ -1,0 +1,62 @@
+"""Every bound of the system, in one file, with the relations between them asserted.
+
+Units come last in a name (``_s`` seconds, ``_ms`` milliseconds, ``_days``, ``_bytes``); a name without
+a unit counts things.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+DAY_S: Final = 86_400
+
+# --- pairwise sessions (docs/architecture.md, "Where lokket is stricter than libsignal") ---
+SKIP_AHEAD_MAX: Final = 2_000  # messages one receiving chain may be advanced by a single header
+SKIPPED_KEYS_MAX: Final = 2_000  # skipped message keys kept in one session, over all chains
+RECEIVER_CHAINS_MAX: Final = 5  # Double Ratchet receiving chains kept
+ARCHIVED_SESSIONS_MAX: Final = 5  # receive-only sessions kept for one remote device
+ARCHIVED_SESSION_DAYS: Final = 14
+UNACKNOWLEDGED_SESSION_DAYS: Final = 14  # an unanswered session is re-made when its manifest expires
+RATCHET_SOLICIT_MESSAGES: Final = 50  # sent one-way before an answer is asked for
+RATCHET_SOLICIT_DAYS: Final = 7
+PAIRWISE_MESSAGE_MAX_BYTES: Final = 256 * 1024
+
+# --- prekeys ---
+SIGNED_PREKEY_ROTATE_DAYS: Final = 7
+MANIFEST_LIFETIME_DAYS: Final = 14
+MAILBOX_TTL_DAYS: Final = 30
+PREKEY_PRIVATE_DAYS: Final = 45
+PREKEY_PAIRS_PER_MANIFEST: Final = 128
+FIRST_MESSAGE_MEMORY_DAYS: Final = 45
+
+# --- accounts, devices, lists ---
+DEVICES_MAX: Final = 10
+DEVICE_NUMBER_MAX: Final = 127
+ROTATIONS_MAX: Final = 64
+LIST_VALID_DAYS: Final = 28
+LIST_RENEW_DAYS: Final = 7
+EXTENSIONS_MAX: Final = 16
+EXTENSION_MAX_BYTES: Final = 4_096
+
+# --- invites ---
+INVITE_VALID_S: Final = DAY_S
+INVITE_GRACE_S: Final = 7 * DAY_S
+
+# --- content ---
+PADDING_BLOCK_BYTES: Final = 256
+CONTENT_MAX_BYTES: Final = 64 * 1024  # larger goes to an attachment
+ACKNOWLEDGED_SEQS_MAX: Final = 10
+HEAL_REQUESTS_PER_DAY: Final = 5
+HEAL_RESENDS_MAX: Final = 3
+OUTBOX_DAYS: Final = 14
+
+# --- clocks ---
+CLOCK_SKEW_S: Final = 300  # how far two honest clocks may disagree
+
+assert SKIP_AHEAD_MAX <= SKIPPED_KEYS_MAX
+assert PREKEY_PRIVATE_DAYS >= MANIFEST_LIFETIME_DAYS + MAILBOX_TTL_DAYS + 1
+assert FIRST_MESSAGE_MEMORY_DAYS >= PREKEY_PRIVATE_DAYS
+assert SIGNED_PREKEY_ROTATE_DAYS < MANIFEST_LIFETIME_DAYS
+assert LIST_RENEW_DAYS < LIST_VALID_DAYS
+assert ARCHIVED_SESSION_DAYS <= OUTBOX_DAYS
+assert DEVICES_MAX <= DEVICE_NUMBER_MAX

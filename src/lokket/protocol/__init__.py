@@ -1,0 +1,1 @@
+"""The protocols, pure: bytes, values, time and entropy in; new values and bytes out."""
