@@ -50,6 +50,14 @@ HEAL_REQUESTS_PER_DAY: Final = 5
 HEAL_RESENDS_MAX: Final = 3
 OUTBOX_DAYS: Final = 14
 
+# --- wire ---
+FRAME_MAX_BYTES: Final = 512 * 1024  # a full prekey batch: 128 pairs of 1.7 kB, signatures, manifest
+ENVELOPE_BODY_MAX_BYTES: Final = 96 * 1024
+NAME_MAX_CHARS: Final = 32
+SEND_BATCH_MAX: Final = 32
+ACK_BATCH_MAX: Final = 256
+DELIVER_BATCH_MAX: Final = 64  # envelopes pushed and not yet acknowledged, per connection
+
 # --- clocks ---
 CLOCK_SKEW_S: Final = 300  # how far two honest clocks may disagree
 
@@ -59,4 +67,6 @@ assert FIRST_MESSAGE_MEMORY_DAYS >= PREKEY_PRIVATE_DAYS
 assert SIGNED_PREKEY_ROTATE_DAYS < MANIFEST_LIFETIME_DAYS
 assert LIST_RENEW_DAYS < LIST_VALID_DAYS
 assert ARCHIVED_SESSION_DAYS <= OUTBOX_DAYS
+assert CONTENT_MAX_BYTES < ENVELOPE_BODY_MAX_BYTES < FRAME_MAX_BYTES
+assert ENVELOPE_BODY_MAX_BYTES <= PAIRWISE_MESSAGE_MAX_BYTES
 assert DEVICES_MAX <= DEVICE_NUMBER_MAX

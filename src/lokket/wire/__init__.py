@@ -1,0 +1,1 @@
+"""What crosses between our programs: API frames and message content. One contract, no behaviour."""
