@@ -1,0 +1,1 @@
+"""The client's brain: events in, effects out, one transaction each. Knows no socket, clock or file."""
