@@ -1,0 +1,104 @@
+# lokket. Everything is installed into this folder: .venv, .venv-bare and tests/interop/libsignal/node_modules.
+#   make demo    a relay, two people and a first message, on this machine
+#   make test    lint, types and every test
+# `make help` lists the rest.
+
+PYTHON ?= python3
+JOBS ?= 2
+SEED ?= 0
+SECONDS ?= 60
+
+VENV := .venv
+BARE := .venv-bare
+ifeq ($(OS),Windows_NT)
+BIN := Scripts
+else
+BIN := bin
+endif
+RUN := $(VENV)/$(BIN)
+PIP := -m pip --disable-pip-version-check --require-virtualenv install --quiet
+PEER := tests/interop/libsignal
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo setup test lint format types test-unit test-interop sim fuzz bench lock bare interop clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
+
+demo: $(VENV)/.stamp-run ## a throwaway relay, two people and a first message; then you type
+	@$(RUN)/lokket demo
+
+setup: $(VENV)/.stamp-dev ## the environment for working on lokket
+
+test: $(VENV)/.stamp-dev $(BARE)/.stamp interop lint types ## everything: lint, types, house rules, all tests
+	@$(RUN)/python -m pytest -n $(JOBS) --dist worksteal
+
+lint: $(VENV)/.stamp-dev ## ruff: rules and format
+	@$(RUN)/ruff check --quiet .
+	@$(RUN)/ruff format --quiet --check . || { echo "Run 'make format'."; exit 1; }
+
+format: $(VENV)/.stamp-dev ## let ruff sort and format everything
+	@$(RUN)/ruff check --quiet --fix .
+	@$(RUN)/ruff format .
+
+types: $(VENV)/.stamp-dev ## mypy --strict over the package
+	@$(RUN)/mypy
+
+test-unit: $(VENV)/.stamp-dev ## the quick tests alone
+	@$(RUN)/python -m pytest -n $(JOBS) tests/unit tests/vectors tests/house
+
+test-interop: $(VENV)/.stamp-dev interop ## live sessions against libsignal-client
+	@$(RUN)/python -m pytest tests/interop
+
+sim: $(VENV)/.stamp-dev ## one seeded world: make sim SEED=7
+	@$(RUN)/python -m tests.sim --seed $(SEED)
+
+lock: $(VENV)/.stamp-lock ## make requirements/*.lock anew from pyproject.toml
+	@$(RUN)/python requirements/lock.py
+
+bare: $(BARE)/.stamp ## an environment with `cryptography` alone, for the protocol library's test
+
+clean: ## remove all that was installed or built here
+	rm -rf $(VENV) $(BARE) $(PEER)/node_modules dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find src tests fuzz -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- what the targets stand on ---
+
+$(VENV)/.stamp-venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "lokket needs Python 3.11 or newer, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || true)." ; \
+	  echo "Name a newer one: make $(MAKECMDGOALS) PYTHON=python3.12" ; exit 1 ; }
+	@test -x $(RUN)/python || { echo "Making $(VENV)" ; $(PYTHON) -m venv $(VENV) ; } || { \
+	  rm -rf $(VENV) ; echo "$(PYTHON) cannot make virtual environments; on Debian: apt install python3-venv" ; exit 1 ; }
+	@touch $@
+
+$(VENV)/.stamp-run: requirements/run.lock pyproject.toml $(VENV)/.stamp-venv
+	@echo "Installing what requirements/run.lock names into $(VENV)"
+	@$(RUN)/python $(PIP) --require-hashes -r requirements/run.lock
+	@$(RUN)/python $(PIP) --no-deps --no-build-isolation --no-index --editable .
+	@touch $@
+
+$(VENV)/.stamp-dev: requirements/dev.lock $(VENV)/.stamp-run
+	@echo "Installing what requirements/dev.lock names into $(VENV)"
+	@$(RUN)/python $(PIP) --require-hashes -r requirements/dev.lock
+	@touch $@
+
+$(VENV)/.stamp-lock: requirements/lock.lock $(VENV)/.stamp-venv
+	@$(RUN)/python $(PIP) --require-hashes -r requirements/lock.lock
+	@touch $@
+
+$(BARE)/.stamp: requirements/bare.lock $(VENV)/.stamp-venv
+	@echo "Installing what requirements/bare.lock names into $(BARE)"
+	@rm -rf $(BARE) && $(RUN)/python -m venv $(BARE)
+	@$(BARE)/$(BIN)/python $(PIP) --require-hashes -r requirements/bare.lock
+	@touch $@
+
+interop:
+	@if ! command -v node >/dev/null || ! command -v npm >/dev/null ; then \
+	  echo "No node and npm here: the tests against libsignal-client will skip." ; \
+	elif [ $(PEER)/package-lock.json -nt $(PEER)/node_modules/.package-lock.json ] ; then \
+	  echo "Installing what $(PEER)/package-lock.json names" ; \
+	  (cd $(PEER) && npm ci --no-fund --no-audit --loglevel=error && touch node_modules/.package-lock.json) || { \
+	    echo "npm could not install the other party; without it those tests skip." ; test -z "$$CI" ; } ; \
+	fi
