@@ -54,7 +54,7 @@ class Peer:
         self._lines.put("")
 
     def call(self, command: str, **fields: Any) -> Reply:
-        """The reply to one command. Refused: it says no. TimeoutError or EOFError: the process hangs or died."""
+        """The reply to one command. Refused: it says no. TimeoutError, EOFError: it hangs or died."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"cmd": command, **_text(fields)}) + "\n")
         self._process.stdin.flush()
