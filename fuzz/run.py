@@ -21,9 +21,8 @@ def main() -> None:
     except ImportError:
         sys.exit("atheris is not installed here: `pip install atheris` (Linux and macOS)")
     with atheris.instrument_imports(include=["lokket", "targets"]):
-        from targets import TARGETS  # noqa: PLC0415
-
         from lokket.errors import RemoteError  # noqa: PLC0415
+        from targets import TARGETS  # noqa: PLC0415
 
     parser = argparse.ArgumentParser(description="Fuzz one decoder.")
     parser.add_argument("name", nargs="?", choices=sorted(TARGETS))

@@ -9,9 +9,8 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from targets import Colour, Everything, Leaf
-
 from lokket.codec import tls
+from targets import Colour, Everything, Leaf
 
 CORPUS = Path(__file__).parent / "corpus"
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import libsignal_peer
 import pytest
+
+import libsignal_peer
 
 
 @pytest.fixture(scope="session")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 
 import pytest
-from libsignal_peer import Peer, Refused, decode
-from tests.support import points
 
+from libsignal_peer import Peer, Refused, decode
 from lokket.crypto.keys import X25519KeyPair, check_x25519_public
 from lokket.crypto.primitives import hkdf_sha256
 from lokket.crypto.xeddsa import IdentityKeyPair, check_identity_key, verify_xeddsa
 from lokket.errors import RemoteError, SignatureRefused
+from tests.support import points
 
 
 def test_libsignal_accepts_our_signatures(libsignal: Peer) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from tests.support import points
 
 from lokket.crypto.keys import (
     ORDER,
@@ -17,6 +16,7 @@ from lokket.crypto.keys import (
     x25519_scalar_from_ed25519_seed,
 )
 from lokket.errors import KeyRefused, SignatureRefused
+from tests.support import points
 
 SIGNER = Ed25519KeyPair(bytes(range(32)))
 AGREER = X25519KeyPair(bytes(range(1, 33)))

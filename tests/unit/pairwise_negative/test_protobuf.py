@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support import protobuf as lenient
 
 from lokket.codec import protobuf
 from lokket.errors import DecodeError, RemoteError
+from tests.support import protobuf as lenient
 
 KNOWN = {1: protobuf.BYTES, 2: protobuf.VARINT, 5: protobuf.BYTES, 200: protobuf.VARINT}
 GOOD = lenient.write([(1, b"key"), (2, 300), (5, b""), (200, 0)])
