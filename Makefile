@@ -21,7 +21,7 @@ PEER := tests/interop/libsignal
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo setup test lint format types test-unit test-interop sim fuzz bench lock bare interop clean
+.PHONY: help demo setup test lint format types test-unit test-interop sim fuzz lock bare interop clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
@@ -54,6 +54,9 @@ test-interop: $(VENV)/.stamp-dev interop ## live sessions against libsignal-clie
 sim: $(VENV)/.stamp-dev ## one seeded world: make sim SEED=7
 	@$(RUN)/python -m tests.sim --seed $(SEED)
 
+fuzz: $(VENV)/.stamp-fuzz ## fuzz one decoder: make fuzz NAME=tls SECONDS=60; without NAME, list them
+	@$(RUN)/python fuzz/run.py $(NAME) --seconds $(SECONDS)
+
 lock: $(VENV)/.stamp-lock ## make requirements/*.lock anew from pyproject.toml
 	@$(RUN)/python requirements/lock.py
 
@@ -82,6 +85,10 @@ $(VENV)/.stamp-run: requirements/run.lock pyproject.toml $(VENV)/.stamp-venv
 $(VENV)/.stamp-dev: requirements/dev.lock $(VENV)/.stamp-run
 	@echo "Installing what requirements/dev.lock names into $(VENV)"
 	@$(RUN)/python $(PIP) --require-hashes -r requirements/dev.lock
+	@touch $@
+
+$(VENV)/.stamp-fuzz: requirements/fuzz.lock $(VENV)/.stamp-run
+	@$(RUN)/python $(PIP) --require-hashes -r requirements/fuzz.lock
 	@touch $@
 
 $(VENV)/.stamp-lock: requirements/lock.lock $(VENV)/.stamp-venv

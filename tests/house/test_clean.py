@@ -22,9 +22,8 @@ LOCKS: Final = ("run", "dev", "bare", "fuzz", "lock")
 
 
 def strangers(text: str) -> list[str]:
-    here = (
-        re.compile(r"(?<![\w.~}>-])" + re.escape(str(ROOT.parent / "x")[:-1])) if ROOT.parent.name else PATHS
-    )
+    parent = str(ROOT.parent).rstrip("/") + "/"
+    here = re.compile(r"(?<![\w.~}>-])" + re.escape(parent) + r"\w") if parent != "/" else PATHS
     return [
         line.strip()[:120]
         for line in text.splitlines()
