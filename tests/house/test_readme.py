@@ -28,9 +28,7 @@ def blocks() -> Iterator[tuple[str, str]]:
             yield f"{path.relative_to(ROOT)}:{line}", match[1]
 
 
-@pytest.mark.parametrize(
-    ("place", "code"), blocks(), ids=lambda value: value if "\n" not in value else "code"
-)
+@pytest.mark.parametrize(("place", "code"), [pytest.param(*block, id=block[0]) for block in blocks()])
 def test_a_python_block_runs(place: str, code: str, tmp_path: Path) -> None:
     result = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60
