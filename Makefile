@@ -104,7 +104,8 @@ $(BARE)/.stamp: requirements/bare.lock $(VENV)/.stamp-venv
 interop:
 	@if ! command -v node >/dev/null || ! command -v npm >/dev/null ; then \
 	  echo "No node and npm here: the tests against libsignal-client will skip." ; \
-	elif [ $(PEER)/package-lock.json -nt $(PEER)/node_modules/.package-lock.json ] ; then \
+	elif [ ! -e $(PEER)/node_modules/.package-lock.json ] || \
+	    [ $(PEER)/package-lock.json -nt $(PEER)/node_modules/.package-lock.json ] ; then \
 	  echo "Installing what $(PEER)/package-lock.json names" ; \
 	  (cd $(PEER) && npm ci --no-fund --no-audit --loglevel=error && touch node_modules/.package-lock.json) || { \
 	    echo "npm could not install the other party; without it those tests skip." ; test -z "$$CI" ; } ; \
