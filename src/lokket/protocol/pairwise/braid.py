@@ -1,0 +1,336 @@
+"""The ML-KEM Braid: a key encapsulation per epoch, spread in 32-byte chunks over the messages of a session.
+
+Source: signal.org/docs/specifications/mlkembraid, revision 1, with libsignal's labels and the transitions
+its code has where the text differs (``EkSentCt1Received`` says Ct1Ack, ``Ct1Acknowledged`` takes Ek, a
+higher epoch is refused). What a state sends, takes and becomes stands in the three tables at the end;
+nothing else decides. Knows no message keys: it yields one secret per epoch to ``spqr``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from enum import Enum, IntEnum
+from typing import Any, Final, NamedTuple, cast
+
+from lokket.crypto import erasure, mlkem
+from lokket.crypto.entropy import Entropy
+from lokket.crypto.keys import MLKEMKeyPair
+from lokket.crypto.primitives import equal, hkdf_sha256, hmac_sha256
+from lokket.errors import DecryptionFailed
+from lokket.protocol.pairwise.braid_states import (
+    CHUNK_ENTRY_BYTES,
+    MAC_BYTES,
+    Authenticator,
+    Ct1Acknowledged,
+    Ct1Received,
+    Ct1Sampled,
+    Ct2Sampled,
+    EkReceivedCt1Sampled,
+    EkSentCt1Received,
+    HeaderReceived,
+    HeaderSent,
+    KeysSampled,
+    KeysUnsampled,
+    NoHeaderReceived,
+    State,
+)
+
+_PROTOCOL: Final = b"Signal_PQCKA_V1_MLKEM768:"
+_INDEX_MASK: Final = erasure.CHUNK_INDEX_MAX  # after 65536 chunks the message itself comes round again
+
+
+class Payload(IntEnum):
+    """The type byte of a message."""
+
+    NONE = 0
+    HDR = 1
+    EK = 2
+    EK_CT1_ACK = 3
+    CT1_ACK = 4
+    CT1 = 5
+    CT2 = 6
+
+
+CHUNKED: Final = frozenset({Payload.HDR, Payload.EK, Payload.EK_CT1_ACK, Payload.CT1, Payload.CT2})
+
+
+class Message(NamedTuple):
+    """One message's share of the Braid; ``chunk`` is empty for a payload that has none."""
+
+    epoch: int
+    payload: Payload
+    index: int = 0
+    chunk: bytes = b""
+
+
+class Secret(NamedTuple):
+    """The shared secret of one epoch, 32 bytes."""
+
+    epoch: int
+    key: bytes
+
+    def __repr__(self) -> str:
+        return f"Secret({self.epoch}, …)"
+
+
+class Event(Enum):
+    """What moves a state on; a chunk that completes nothing and starts nothing is no event."""
+
+    KEYS_SAMPLED = "sends: makes a key pair"
+    CT1_STARTED = "first chunk of ct1"
+    CT1_COMPLETE = "last chunk of ct1"
+    CT2_STARTED = "first chunk of ct2"
+    CT2_COMPLETE = "last chunk of ct2: decapsulates, yields the secret"
+    HEADER_COMPLETE = "last chunk of the header"
+    CT1_SAMPLED = "sends: encapsulates, yields the secret"
+    EK_COMPLETE = "last chunk of the key"
+    CT1_ACKNOWLEDGED = "ct1 acknowledged"
+    EK_COMPLETE_AND_CT1_ACKNOWLEDGED = "last chunk of the key, ct1 acknowledged"
+    NEXT_EPOCH = "any message of the next epoch"
+
+
+Stepped = tuple[State, Secret | None]
+
+
+def start(secret: bytes, initiator: bool) -> State:
+    """The first state from PQXDH's 32-byte secret: the initiator makes the first key."""
+    authenticator = _update(Authenticator(bytes(32), bytes(32)), 1, secret)
+    return KeysUnsampled(1, authenticator) if initiator else NoHeaderReceived(1, authenticator, b"")
+
+
+def send(state: State, entropy: Entropy) -> tuple[State, Message, Secret | None]:
+    """(new state, what this message carries, a secret if the epoch just got one). Draws 64, 32 or nothing."""
+    secret = None
+    event = ON_SEND.get(type(state))
+    if event is not None:
+        size = 64 if event is Event.KEYS_SAMPLED else 32
+        state, secret = _move(state, event, entropy.draw(size))
+    payload, field = SENDS[type(state)]
+    if not field:
+        return state, Message(state.epoch, payload), secret
+    sending = cast(Any, state)
+    index: int = sending.next
+    chunk = erasure.chunk(getattr(sending, field), index)
+    after = dataclasses.replace(sending, next=index + 1 & _INDEX_MASK)
+    return after, Message(state.epoch, payload, index, chunk), secret
+
+
+def receive(state: State, message: Message) -> Stepped:
+    """(new state, a secret if the message completed one). DecryptionFailed, KeyRefused, DecodeError."""
+    if message.epoch != state.epoch:
+        if message.epoch < state.epoch:
+            return state, None
+        if message.epoch == state.epoch + 1 and (type(state), Event.NEXT_EPOCH) in TRANSITIONS:
+            return _move(state, Event.NEXT_EPOCH, b"")
+        raise DecryptionFailed("a post-quantum epoch is from the future", code="pq-epoch")
+    taking = TAKES.get((type(state), message.payload))
+    if taking is None:
+        return state, None
+    if not taking.count:
+        return _move(state, cast(Event, taking.more), b"")
+    chunks = _add_chunk(getattr(state, "chunks", b""), message)
+    if len(chunks) == taking.count * CHUNK_ENTRY_BYTES and taking.complete is not None:
+        entries = range(0, len(chunks), CHUNK_ENTRY_BYTES)
+        by_index = {
+            int.from_bytes(chunks[place : place + 2], "big"): chunks[place + 2 : place + CHUNK_ENTRY_BYTES]
+            for place in entries
+        }
+        return _move(state, taking.complete, erasure.decode(by_index, taking.count))
+    if taking.more is not None:
+        return _move(state, taking.more, chunks)
+    if chunks == getattr(state, "chunks", b""):
+        return state, None
+    return dataclasses.replace(cast(Any, state), chunks=chunks), None
+
+
+def _add_chunk(chunks: bytes, message: Message) -> bytes:
+    index = message.index.to_bytes(2, "big")
+    for place in range(0, len(chunks), CHUNK_ENTRY_BYTES):
+        if chunks[place : place + 2] == index:
+            return chunks
+    return b"".join((chunks, index, message.chunk))
+
+
+def _move(state: State, event: Event, data: bytes) -> Stepped:
+    """Row (state, event) of TRANSITIONS."""
+    row = TRANSITIONS[type(state), event]
+    return row.make(state, data)
+
+
+# --- what the rows do: (state, drawn bytes, chunks or the complete message) -> (state, secret) ---
+
+
+def _sample_keys(state: KeysUnsampled, seed: bytes) -> Stepped:
+    public = MLKEMKeyPair(768, seed).public
+    key_header = mlkem.header(public)
+    mac = _header_mac(state.authenticator, state.epoch, key_header)
+    vector = public[: mlkem.VECTOR_768_BYTES]
+    return KeysSampled(state.epoch, state.authenticator, seed, vector, key_header + mac, 0), None
+
+
+def _start_ct1(state: KeysSampled, chunks: bytes) -> Stepped:
+    return HeaderSent(state.epoch, state.authenticator, state.seed, state.vector, 0, chunks), None
+
+
+def _complete_ct1(state: HeaderSent, ct1: bytes) -> Stepped:
+    return Ct1Received(state.epoch, state.authenticator, state.seed, state.vector, state.next, ct1), None
+
+
+def _start_ct2(state: Ct1Received, chunks: bytes) -> Stepped:
+    return EkSentCt1Received(state.epoch, state.authenticator, state.seed, state.ct1, chunks), None
+
+
+def _complete_ct2(state: EkSentCt1Received, ct2_and_mac: bytes) -> Stepped:
+    ciphertext = state.ct1 + ct2_and_mac[: mlkem.CT2_768_BYTES]
+    secret = _epoch_secret(MLKEMKeyPair(768, state.seed).decapsulate(ciphertext), state.epoch)
+    authenticator = _update(state.authenticator, state.epoch, secret.key)
+    expected = _ciphertext_mac(authenticator, state.epoch, ciphertext)
+    if not equal(expected, ct2_and_mac[mlkem.CT2_768_BYTES :]):
+        raise DecryptionFailed("a post-quantum ciphertext is not authentic", code="pq-mac")
+    return NoHeaderReceived(state.epoch + 1, authenticator, b""), secret
+
+
+def _complete_header(state: NoHeaderReceived, header_and_mac: bytes) -> Stepped:
+    key_header, mac = header_and_mac[: mlkem.HEADER_BYTES], header_and_mac[mlkem.HEADER_BYTES :]
+    if not equal(_header_mac(state.authenticator, state.epoch, key_header), mac):
+        raise DecryptionFailed("a post-quantum key header is not authentic", code="pq-mac")
+    return HeaderReceived(state.epoch, state.authenticator, key_header), None
+
+
+def _sample_ct1(state: HeaderReceived, message: bytes) -> Stepped:
+    shared, ct1 = mlkem.encapsulate_1(state.header, message)
+    secret = _epoch_secret(shared, state.epoch)
+    authenticator = _update(state.authenticator, state.epoch, secret.key)
+    return Ct1Sampled(state.epoch, authenticator, state.header, message, ct1, 0, b""), secret
+
+
+def _complete_ek(state: Ct1Sampled, vector: bytes) -> Stepped:
+    mlkem.check_public_key(vector, state.header)
+    after = EkReceivedCt1Sampled(
+        state.epoch, state.authenticator, state.header, state.message, state.ct1, state.next, vector
+    )
+    return after, None
+
+
+def _acknowledge_ct1(state: Ct1Sampled, chunks: bytes) -> Stepped:
+    after = Ct1Acknowledged(state.epoch, state.authenticator, state.header, state.message, state.ct1, chunks)
+    return after, None
+
+
+def _complete_ek_after_ack(state: Ct1Sampled | Ct1Acknowledged, vector: bytes) -> Stepped:
+    mlkem.check_public_key(vector, state.header)
+    return _sample_ct2(state, vector), None
+
+
+def _acknowledge_after_ek(state: EkReceivedCt1Sampled, _: bytes) -> Stepped:
+    return _sample_ct2(state, state.vector), None
+
+
+def _sample_ct2(state: Ct1Sampled | EkReceivedCt1Sampled | Ct1Acknowledged, vector: bytes) -> State:
+    ct2 = mlkem.encapsulate_2(vector, state.header, state.message)
+    mac = _ciphertext_mac(state.authenticator, state.epoch, state.ct1 + ct2)
+    return Ct2Sampled(state.epoch, state.authenticator, ct2 + mac, 0)
+
+
+def _next_epoch(state: Ct2Sampled, _: bytes) -> Stepped:
+    return KeysUnsampled(state.epoch + 1, state.authenticator), None
+
+
+# --- keys ---
+
+
+def _update(authenticator: Authenticator, epoch: int, key: bytes) -> Authenticator:
+    info = _PROTOCOL + b"Authenticator Update" + epoch.to_bytes(8, "big")
+    output = hkdf_sha256(authenticator.root + key, salt=None, info=info, length=64)
+    return Authenticator(output[:32], output[32:])
+
+
+def _header_mac(authenticator: Authenticator, epoch: int, key_header: bytes) -> bytes:
+    label = _PROTOCOL + b"ekheader" + epoch.to_bytes(8, "big")
+    return hmac_sha256(authenticator.mac_key, label + key_header)
+
+
+def _ciphertext_mac(authenticator: Authenticator, epoch: int, ciphertext: bytes) -> bytes:
+    label = _PROTOCOL + b"ciphertext" + epoch.to_bytes(8, "big")
+    return hmac_sha256(authenticator.mac_key, label + ciphertext)
+
+
+def _epoch_secret(shared: bytes, epoch: int) -> Secret:
+    info = _PROTOCOL + b"SCKA Key" + epoch.to_bytes(8, "big")
+    return Secret(epoch, hkdf_sha256(shared, salt=None, info=info, length=32))
+
+
+# --- the tables ---
+
+
+class Taking(NamedTuple):
+    """A payload collects ``count`` chunks; the event when they are complete, and the one for any before."""
+
+    count: int
+    complete: Event | None
+    more: Event | None = None
+
+
+class Transition(NamedTuple):
+    target: type[State]
+    make: Callable[[Any, bytes], Stepped]
+
+
+_HEADER_CHUNKS: Final = (mlkem.HEADER_BYTES + MAC_BYTES) // erasure.CHUNK_BYTES
+_EK_CHUNKS: Final = mlkem.VECTOR_768_BYTES // erasure.CHUNK_BYTES
+_CT1_CHUNKS: Final = mlkem.CT1_768_BYTES // erasure.CHUNK_BYTES
+_CT2_CHUNKS: Final = (mlkem.CT2_768_BYTES + MAC_BYTES) // erasure.CHUNK_BYTES
+
+ON_SEND: Final[Mapping[type[State], Event]] = {
+    KeysUnsampled: Event.KEYS_SAMPLED,
+    HeaderReceived: Event.CT1_SAMPLED,
+}
+"""States that move on because they send."""
+
+SENDS: Final[Mapping[type[State], tuple[Payload, str]]] = {
+    KeysSampled: (Payload.HDR, "header_and_mac"),
+    HeaderSent: (Payload.EK, "vector"),
+    Ct1Received: (Payload.EK_CT1_ACK, "vector"),
+    EkSentCt1Received: (Payload.CT1_ACK, ""),
+    NoHeaderReceived: (Payload.NONE, ""),
+    Ct1Sampled: (Payload.CT1, "ct1"),
+    EkReceivedCt1Sampled: (Payload.CT1, "ct1"),
+    Ct1Acknowledged: (Payload.NONE, ""),
+    Ct2Sampled: (Payload.CT2, "ct2_and_mac"),
+}
+"""The payload of each state's messages, and the field that is sent in chunks."""
+
+TAKES: Final[Mapping[tuple[type[State], Payload], Taking]] = {
+    (KeysSampled, Payload.CT1): Taking(_CT1_CHUNKS, None, Event.CT1_STARTED),
+    (HeaderSent, Payload.CT1): Taking(_CT1_CHUNKS, Event.CT1_COMPLETE),
+    (Ct1Received, Payload.CT2): Taking(_CT2_CHUNKS, None, Event.CT2_STARTED),
+    (EkSentCt1Received, Payload.CT2): Taking(_CT2_CHUNKS, Event.CT2_COMPLETE),
+    (NoHeaderReceived, Payload.HDR): Taking(_HEADER_CHUNKS, Event.HEADER_COMPLETE),
+    (Ct1Sampled, Payload.EK): Taking(_EK_CHUNKS, Event.EK_COMPLETE),
+    (Ct1Sampled, Payload.EK_CT1_ACK): Taking(
+        _EK_CHUNKS, Event.EK_COMPLETE_AND_CT1_ACKNOWLEDGED, Event.CT1_ACKNOWLEDGED
+    ),
+    (EkReceivedCt1Sampled, Payload.EK_CT1_ACK): Taking(0, None, Event.CT1_ACKNOWLEDGED),
+    (EkReceivedCt1Sampled, Payload.CT1_ACK): Taking(0, None, Event.CT1_ACKNOWLEDGED),
+    (Ct1Acknowledged, Payload.EK): Taking(_EK_CHUNKS, Event.EK_COMPLETE),
+    (Ct1Acknowledged, Payload.EK_CT1_ACK): Taking(_EK_CHUNKS, Event.EK_COMPLETE),
+}
+"""What a state does with a payload of its own epoch; a pair that is not here is ignored."""
+
+TRANSITIONS: Final[Mapping[tuple[type[State], Event], Transition]] = {
+    (KeysUnsampled, Event.KEYS_SAMPLED): Transition(KeysSampled, _sample_keys),
+    (KeysSampled, Event.CT1_STARTED): Transition(HeaderSent, _start_ct1),
+    (HeaderSent, Event.CT1_COMPLETE): Transition(Ct1Received, _complete_ct1),
+    (Ct1Received, Event.CT2_STARTED): Transition(EkSentCt1Received, _start_ct2),
+    (EkSentCt1Received, Event.CT2_COMPLETE): Transition(NoHeaderReceived, _complete_ct2),
+    (NoHeaderReceived, Event.HEADER_COMPLETE): Transition(HeaderReceived, _complete_header),
+    (HeaderReceived, Event.CT1_SAMPLED): Transition(Ct1Sampled, _sample_ct1),
+    (Ct1Sampled, Event.EK_COMPLETE): Transition(EkReceivedCt1Sampled, _complete_ek),
+    (Ct1Sampled, Event.CT1_ACKNOWLEDGED): Transition(Ct1Acknowledged, _acknowledge_ct1),
+    (Ct1Sampled, Event.EK_COMPLETE_AND_CT1_ACKNOWLEDGED): Transition(Ct2Sampled, _complete_ek_after_ack),
+    (EkReceivedCt1Sampled, Event.CT1_ACKNOWLEDGED): Transition(Ct2Sampled, _acknowledge_after_ek),
+    (Ct1Acknowledged, Event.EK_COMPLETE): Transition(Ct2Sampled, _complete_ek_after_ack),
+    (Ct2Sampled, Event.NEXT_EPOCH): Transition(KeysUnsampled, _next_epoch),
+}
+"""Every move there is. EkSentCt1Received and Ct2Sampled go to the next epoch, in the other role."""
