@@ -34,7 +34,6 @@ from lokket.errors import DecryptionFailed, KeyRefused, LocalError, SignatureRef
 
 P: Final = 2**255 - 19
 ORDER: Final = 2**252 + 27742317777372353535851937790883648493  # of the prime-order subgroup
-_A24: Final = 121665
 
 MLKEM_768_PUBLIC_BYTES: Final = 1184
 MLKEM_1024_PUBLIC_BYTES: Final = 1568
@@ -60,6 +59,11 @@ class X25519KeyPair:
         """The u-coordinate, 32 bytes."""
         if self._public is None:
             self._public = self._key.public_key().public_bytes_raw()
+        return self._public
+
+    @property
+    def known_public(self) -> bytes | None:
+        """``public`` if it was given or asked for before: to store a pair without loading it."""
         return self._public
 
     def exchange(self, their_public: bytes) -> bytes:
@@ -189,7 +193,7 @@ def check_mldsa_public(level: int, public: bytes) -> None:
 
 @lru_cache(maxsize=4096)
 def check_x25519_public(public: bytes) -> None:
-    """KeyRefused unless ``public`` is canonical, on the curve and in the prime-order subgroup (1.6 ms)."""
+    """KeyRefused unless ``public`` is canonical, on the curve and in the prime-order subgroup."""
     check_x25519_encoding(public)
     _require_prime_order(int.from_bytes(public, "little"))
 
@@ -227,28 +231,19 @@ def x25519_scalar_from_ed25519_seed(seed: bytes) -> bytes:
 
 
 def _require_prime_order(u: int) -> None:
-    """KeyRefused unless u belongs to a point of order ORDER: ORDER * P is the neutral element.
+    """KeyRefused unless u belongs to a point of the prime-order subgroup, other than its neutral element.
 
-    x-only Montgomery ladder (RFC 7748 section 5); the input is public, so time may vary.
+    5 * ORDER - 1 is a multiple of 8 between 2^254 and 2^255, so X25519 takes it as it is: its product with
+    Q + T is -Q for Q in the subgroup and T of order dividing 8. That has the u-coordinate of Q + T only if
+    T is neutral. No point of the twist passes: 5 * ORDER - 2 and 5 * ORDER share no factor with its order.
     """
-    if u == 0 or pow(u * (u * u + 486662 * u + 1) % P, (P - 1) // 2, P) != 1:
-        raise KeyRefused("a public key is no point of the curve, or of low order")
-    x2, z2, x3, z3 = 1, 0, u, 1
-    for bit in range(ORDER.bit_length() - 1, -1, -1):
-        if ORDER >> bit & 1:
-            x2, z2, x3, z3 = x3, z3, x2, z2
-        a, b, c, d = x2 + z2, x2 - z2, x3 + z3, x3 - z3
-        da, cb = d * a % P, c * b % P
-        aa, bb = a * a % P, b * b % P
-        difference = aa - bb
-        x3 = (da + cb) * (da + cb) % P
-        z3 = u * ((da - cb) * (da - cb) % P) % P
-        x2 = aa * bb % P
-        z2 = difference * (aa + _A24 * difference) % P
-        if ORDER >> bit & 1:
-            x2, z2, x3, z3 = x3, z3, x2, z2
-    if z2 % P:
-        raise KeyRefused("a public key is outside the prime-order subgroup")
+    public = u.to_bytes(32, "little")
+    try:
+        if _SUBGROUP_TEST.exchange(X25519PublicKey.from_public_bytes(public)) == public:
+            return
+    except ValueError:  # all zeros: a point of low order
+        pass
+    raise KeyRefused("a public key is outside the prime-order subgroup")
 
 
 _LOW_ORDER_U: Final = frozenset(
@@ -261,3 +256,4 @@ _LOW_ORDER_U: Final = frozenset(
         39382357235489614581723060781553021112529911719440698176882885853963445705823,
     )
 )
+_SUBGROUP_TEST: Final = X25519PrivateKey.from_private_bytes((5 * ORDER - 1).to_bytes(32, "little"))
