@@ -71,6 +71,7 @@ class JoinAsDevice:
 
     genesis: bytes
     number: int
+    added_version: int  # of the list that will name this device first
     origin: str
     relay_key: bytes
 
@@ -103,7 +104,7 @@ class MarkVerified:
     """The safety numbers were compared, or ``code`` (a scanned verify-QR) is checked."""
 
     petname: str
-    code: bytes = b""
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,245 @@
+"""Contacts: how one comes to be, what their signed chain says, and what a change of it means.
+
+Names resolve here and nowhere else: ``AddContact`` looks a name up once and pins the genesis hash.
+Every chain, also our own, enters through ``chain_arrived``.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from lokket.codec import tls
+from lokket.engine import book, incoming, outbox, trust
+from lokket.engine.events import AcceptContact, AddContact, RenameContact
+from lokket.engine.records import Contact, Errand, rows, save
+from lokket.engine.step import Step, require_account
+from lokket.engine.store import ERRAND, Transaction
+from lokket.errors import LocalError, RemoteError
+from lokket.protocol import identity
+from lokket.wire import api
+from lokket.wire.content import Introduction
+
+_GONE = "the relay knows no such account"
+
+
+# --- adding ---
+
+
+def add(step: Step, command: AddContact) -> None:
+    """Begin: by link the genesis hash is known, by name the relay is asked once. Both end in a chain."""
+    account = require_account(step.tx)
+    book.check_petname(step.tx, command.petname)
+    if command.link:
+        invite = identity.Invite.parse(command.link)
+        if (invite.origin, invite.relay_key) != (account.origin, account.relay_key):
+            raise LocalError("this invite belongs to another relay than your account")
+        if invite.genesis_hash is None or invite.creator_device is None:
+            raise LocalError("this link only opens an account: it names nobody")
+        if invite.expires_s < step.now_s:
+            raise LocalError("this invite has expired: ask for a new one")
+        _require_new(step.tx, account.genesis_hash, invite.genesis_hash)
+        errand = Errand(
+            "contact", command.petname, "", invite.genesis_hash, invite.secret, invite.creator_device
+        )
+    else:
+        identity.check_name(command.name)
+        errand = Errand("contact", command.petname, command.name, b"")
+    save(step.tx, ERRAND, book.errand_key(command.petname), errand)
+    _pursue(step, errand)
+
+
+def remember_inviter(step: Step, invite: identity.Invite) -> None:
+    """The account is being made through a link: its creator becomes the first contact once online."""
+    assert invite.genesis_hash is not None
+    assert invite.creator_device is not None
+    errand = Errand("contact", "", "", invite.genesis_hash, invite.secret, invite.creator_device)
+    save(step.tx, ERRAND, book.errand_key("inviter"), errand)
+
+
+def resume(step: Step) -> None:
+    for _, errand in rows(step.tx, ERRAND, Errand):
+        _pursue(step, errand)
+    for contact in book.everyone(step.tx):
+        if book.state_of(contact).expired(step.now_s):
+            book.fetch(step, contact.genesis_hash)
+    for genesis_hash in incoming.awaited(step.tx):
+        book.fetch(step, genesis_hash)
+
+
+def _pursue(step: Step, errand: Errand) -> None:
+    if errand.genesis_hash:
+        book.fetch(step, errand.genesis_hash)
+    else:
+        step.call(f"name:{errand.name}", api.LookupName(errand.name))
+
+
+def name_answered(step: Step, name: str, reply: api.Reply) -> None:
+    """The relay's hint: pinned from here on, and checked against the chain that it points to."""
+    account = require_account(step.tx)
+    for key, errand in rows(step.tx, ERRAND, Errand):
+        if errand.name != name or errand.genesis_hash:
+            continue
+        match reply:
+            case api.NameRecord(genesis_hash=genesis_hash, claim=claim):
+                try:
+                    _require_new(step.tx, account.genesis_hash, genesis_hash)
+                    identity.check_name_of(identity.SignedNameClaim.decode(claim), name, genesis_hash)
+                except (LocalError, RemoteError) as error:
+                    _fail_errand(step, key, errand, str(error))
+                    continue
+                pinned = msgspec.structs.replace(errand, genesis_hash=genesis_hash, claim=claim)
+                save(step.tx, ERRAND, key, pinned)
+                _pursue(step, pinned)
+            case api.Refused(code=api.UNKNOWN):
+                _fail_errand(step, key, errand, f"nobody on this relay is called {name!r}")
+            case api.Refused(sentence=sentence):
+                _fail_errand(step, key, errand, sentence)
+
+
+# --- chains ---
+
+
+def chain_arrived(step: Step, genesis_hash: bytes, reply: api.Reply) -> None:
+    """A chain, or none. First contact, catching up, and the mail that waited for either."""
+    known = book.known_state(step, genesis_hash)
+    match reply:
+        case api.Account(chain=chain):
+            try:
+                update = tls.decode(identity.AccountUpdate, chain)
+                if known is None:
+                    _first_contact(step, genesis_hash, update)
+                elif genesis_hash == require_account(step.tx).genesis_hash:
+                    trust.own_chain(step, known, update)
+                else:
+                    trust.contact_chain(step, known, update)
+            except RemoteError as error:
+                _give_up(step, genesis_hash, f"the relay's answer on this account does not verify: {error}")
+        case api.Refused(code=api.UNKNOWN):
+            _give_up(step, genesis_hash, _GONE)
+        case api.Refused(sentence=sentence, retry_after_ms=retry_after_ms):
+            if not retry_after_ms:
+                _give_up(step, genesis_hash, sentence)
+    incoming.account_known(step, genesis_hash)
+
+
+def _first_contact(step: Step, genesis_hash: bytes, update: identity.AccountUpdate) -> None:
+    account = require_account(step.tx)
+    state = identity.first_contact(update, genesis_hash, step.now_s)
+    if genesis_hash == account.genesis_hash:
+        trust.own_first(step, state)
+        return
+    errands = [
+        (key, errand)
+        for key, errand in rows(step.tx, ERRAND, Errand)
+        if errand.genesis_hash == genesis_hash and errand.kind == "contact"
+    ]
+    for key, errand in errands:
+        if errand.claim:
+            try:
+                identity.check_name_claim(state, identity.SignedNameClaim.decode(errand.claim))
+            except RemoteError:
+                _fail_errand(
+                    step, key, errand, f"the relay's claim for the name {errand.name!r} does not verify"
+                )
+                return
+    if errands:
+        key, errand = errands[0]
+        _become_contact(step, key, errand, state)
+    elif genesis_hash in incoming.awaited(step.tx):
+        meet_stranger(step, state, known_to_us=incoming.vouched_for(step, genesis_hash))
+
+
+def _become_contact(step: Step, key: bytes, errand: Errand, state: identity.AccountState) -> None:
+    step.tx.delete(ERRAND, key)
+    auto = not errand.petname
+    contact = Contact(
+        petname=errand.petname or book.free_petname(step.tx, "inviter", state.genesis_hash),
+        auto_named=auto,
+        genesis_hash=state.genesis_hash,
+        state=state.encode(),
+        status="accepted",
+        level="unverified",
+        name=errand.name or None,
+        invite_secret=errand.invite_secret,
+        heads=(state.head,),
+        added_ms=step.now_ms,
+    )
+    _enter(step, contact, state)
+    if errand.invite_secret:
+        introduce(step, contact, errand.creator_device, identity.derive_invite(errand.invite_secret).id)
+
+
+def meet_stranger(step: Step, state: identity.AccountState, *, known_to_us: bool) -> Contact:
+    """Somebody wrote first: a request until the person accepts. One whom our own device knows is accepted."""
+    contact = Contact(
+        petname=f"stranger-{state.genesis_hash.hex()[:8]}",
+        auto_named=True,
+        genesis_hash=state.genesis_hash,
+        state=state.encode(),
+        status="accepted" if known_to_us else "request",
+        level="unverified",
+        heads=(state.head,),
+        added_ms=step.now_ms,
+    )
+    _enter(step, contact, state)
+    return contact
+
+
+def _enter(step: Step, contact: Contact, state: identity.AccountState) -> None:
+    book.store(step.tx, contact)
+    trust.learn_devices(step, state)
+    book.announce(step, contact)
+
+
+def introduce(step: Step, contact: Contact, only_device: bytes = b"", invite_id: bytes = b"") -> None:
+    """Tell a contact what we call ourselves; with an invite, to its creator device alone, with the proof."""
+    account = require_account(step.tx)
+    book.store(step.tx, msgspec.structs.replace(contact, introduced=True))
+    body = Introduction(account.name, invite_id or None, None)
+    for device_hash, _ in book.state_of(contact).listed:
+        if only_device in (b"", device_hash):
+            outbox.queue_control(step, contact.genesis_hash, device_hash, body)
+
+
+# --- a person's decisions ---
+
+
+def accept(step: Step, command: AcceptContact) -> None:
+    contact = book.named(step.tx, command.petname)
+    if contact.blocked == "forked":
+        raise LocalError("the relay shows two versions of this account: only a new invite in person helps")
+    if contact.blocked == "rotated":
+        contact = msgspec.structs.replace(contact, blocked="")
+        book.store(step.tx, contact)
+    if contact.status == "request":
+        contact = msgspec.structs.replace(contact, status="accepted")
+        book.store(step.tx, contact)
+        incoming.owe_receipts(step, contact)
+
+
+def rename(step: Step, command: RenameContact) -> None:
+    contact = book.named(step.tx, command.petname)
+    book.check_petname(step.tx, command.new_petname)
+    book.rename(step.tx, contact, command.new_petname, auto_named=False)
+
+
+# --- failing ---
+
+
+def _fail_errand(step: Step, key: bytes, errand: Errand, sentence: str) -> None:
+    step.tx.delete(ERRAND, key)
+    book.fail(step, f"contact:{errand.petname}", sentence)
+
+
+def _give_up(step: Step, genesis_hash: bytes, sentence: str) -> None:
+    for key, errand in rows(step.tx, ERRAND, Errand):
+        if errand.genesis_hash == genesis_hash:
+            _fail_errand(step, key, errand, sentence)
+
+
+def _require_new(tx: Transaction, own_genesis_hash: bytes, genesis_hash: bytes) -> None:
+    if genesis_hash == own_genesis_hash:
+        raise LocalError("that is your own account")
+    known = book.of(tx, genesis_hash)
+    if known is not None:
+        raise LocalError(f"you know this account already, as {known.petname!r}")

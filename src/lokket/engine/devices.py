@@ -1,0 +1,118 @@
+"""Our account's devices: making one, and putting one on the signed list by compare-and-set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from lokket.codec import tls
+from lokket.engine import book
+from lokket.engine.events import AddDevice, DeviceMade, JoinAsDevice
+from lokket.engine.records import Account, PendingList, pack, unpack
+from lokket.engine.step import Step, account_of, own_state, require_account, save_account
+from lokket.errors import LocalError
+from lokket.protocol import identity
+from lokket.wire import api
+
+_REGISTRATION_IDS = 1 << 14  # libsignal's 14 bits, 0 left out
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    keys: identity.DeviceKeys
+    device: identity.Device
+    device_hash: bytes
+    registration_id: int
+
+
+def make(step: Step, genesis_hash: bytes, *, number: int, added_version: int) -> Made:
+    """A device's keys and its signed Device. The bundle key's signature is the only drawn one."""
+    keys = identity.DeviceKeys.generate(step.entropy)
+    registration_id = 1 + int.from_bytes(step.entropy.draw(2), "big") % (_REGISTRATION_IDS - 1)
+    device = identity.make_device(
+        keys,
+        genesis_hash,
+        number=number,
+        registration=registration_id,
+        added_version=added_version,
+        entropy=step.entropy,
+    )
+    return Made(keys, device, identity.device_hash(device), registration_id)
+
+
+def join(step: Step, command: JoinAsDevice) -> None:
+    """Make this vault a further device of an account; it can log in once the admin has listed it."""
+    if account_of(step.tx) is not None:
+        raise LocalError("this vault has an account already: choose another profile")
+    genesis_hash = identity.genesis_hash(tls.decode(identity.Genesis, command.genesis))
+    made = make(step, genesis_hash, number=command.number, added_version=command.added_version)
+    encoded = tls.encode(made.device)
+    save_account(
+        step.tx,
+        Account(
+            status="joining",
+            genesis=command.genesis,
+            genesis_hash=genesis_hash,
+            state=b"",
+            device=encoded,
+            device_hash=made.device_hash,
+            number=command.number,
+            registration_id=made.registration_id,
+            device_keys=made.keys.encode(),
+            account_seed=b"",
+            name=None,
+            origin=command.origin,
+            relay_key=command.relay_key,
+            token=b"",
+        ),
+    )
+    step.emit(DeviceMade(encoded))
+
+
+def add(step: Step, command: AddDevice) -> None:
+    """Sign the list with one device more, and offer it to the relay. It counts once the relay accepted."""
+    account = require_account(step.tx)
+    if not account.account_seed:
+        raise LocalError("only the admin device can change the device list")
+    if account.pending_list:
+        raise LocalError("another change of the device list is under way: wait until the relay has it")
+    device = tls.decode(identity.Device, command.device)
+    state = own_state(account)
+    account_key = identity.HybridKeyPair.from_seed(account.account_seed)
+    signed, body = identity.extend_list(
+        state, account_key, add=(device,), now_s=step.now_s, entropy=step.entropy
+    )
+    offer(step, account, signed, body, (command.device,))
+
+
+def offer(
+    step: Step,
+    account: Account,
+    signed: identity.SignedLink,
+    body: identity.ListBody,
+    devices: tuple[bytes, ...],
+) -> None:
+    """Keep the signed list until the relay has it: after a crash the same bytes go out again."""
+    pending = PendingList(tls.encode(signed), tls.encode(body), devices)
+    save_account(step.tx, msgspec.structs.replace(account, pending_list=pack(pending)))
+    resume(step)
+
+
+def resume(step: Step) -> None:
+    account = require_account(step.tx)
+    if account.pending_list:
+        pending = unpack(PendingList, account.pending_list)
+        step.call("list", api.PutList(None, pending.link, pending.body, pending.devices))
+
+
+def answered(step: Step, reply: api.Reply) -> None:
+    """The relay's word on our list. Either way our own chain is fetched: it shows what now holds."""
+    account = require_account(step.tx)
+    if isinstance(reply, api.Refused) and reply.code in (api.RATE_LIMITED, api.UNAVAILABLE, api.STORAGE_FULL):
+        step.wake(step.now_ms + max(reply.retry_after_ms, 1000))
+        return
+    if isinstance(reply, api.Refused):
+        book.fail(step, "list", f"the relay refused the device list: {reply.sentence}")
+    save_account(step.tx, msgspec.structs.replace(account, pending_list=b""))
+    book.fetch(step, account.genesis_hash)

@@ -1,0 +1,421 @@
+"""The road in: from an envelope to the timeline.
+
+1. Seen before? Acknowledge, nothing else.
+2. Whose is it? An account that is not known is fetched first; the envelope waits in the vault.
+3. Decrypt. A first message is checked against the memory of first messages.
+4. Verify: the content's header against the session's peer, its binding against our own prekeys.
+5. Act by kind; only now is anything written: session, used prekeys, message, receipt owed.
+
+What does not open is kept in quarantine with a reason, blocks nothing, and heals. All of it is
+acknowledged to the relay once it is in the vault.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lokket import limits
+from lokket.engine import book, healing, invites, outbox, sessions, streams, trust
+from lokket.engine.events import Acknowledge, MessageShown
+from lokket.engine.prekeys import StoredPreKeys, delete_used
+from lokket.engine.records import (
+    Account,
+    Contact,
+    HeldEnvelope,
+    Message,
+    OutboxRow,
+    PeerDevice,
+    load,
+    rows,
+    save,
+)
+from lokket.engine.step import Step, local_device, require_account
+from lokket.engine.store import (
+    AWAITING,
+    AWAITING_ID,
+    FIRST_MESSAGE,
+    INBOX,
+    MESSAGE,
+    MESSAGE_ID,
+    PEER,
+    RECEIPT,
+    SEEN,
+    Transaction,
+)
+from lokket.errors import DecodeError, DuplicateMessage, RemoteError
+from lokket.protocol import identity, pairwise
+from lokket.wire import api, content
+
+_WAITING = "waiting"
+_RECEIPT_WAIT_MS = 40
+_RECEIPT_JITTER_MS = 160
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """Decrypted under a session with this device, and nothing more: its claims are not yet checked."""
+
+    account: Account
+    genesis_hash: bytes
+    device_hash: bytes
+    decrypted: pairwise.Decrypted
+    first_message_id: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A content whose header agrees with the session that carried it. Only this reaches the vault."""
+
+    opened: Opened
+    header: content.Header
+    body: content.Body | None  # None: a kind that this version does not know
+    raw: bytes
+    session_id: bytes
+
+
+def arrived(step: Step, envelopes: tuple[bytes, ...]) -> None:
+    """Take every envelope into the vault, then tell the relay."""
+    taken = []
+    for encoded in envelopes:
+        try:
+            envelope = api.decode_envelope(encoded)
+        except DecodeError:
+            continue  # not addressable: nothing to acknowledge by
+        if step.tx.get(SEEN, envelope.envelope_id) is None:
+            if _too_many_strangers(step, envelope):
+                continue  # it stays on the relay
+            step.tx.put(SEEN, envelope.envelope_id, step.today.to_bytes(4, "big"))
+            _take(step, envelope, encoded, fetched=False)
+        taken.append(envelope.envelope_id)
+    for start in range(0, len(taken), limits.ACK_BATCH_MAX):
+        step.emit(Acknowledge(tuple(taken[start : start + limits.ACK_BATCH_MAX])))
+
+
+def account_known(step: Step, genesis_hash: bytes) -> None:
+    """An account was fetched, or cannot be: decide, in order of arrival, on what waited for it."""
+    waiting = [
+        (held.order, envelope_id, held)
+        for envelope_id, held in rows(step.tx, INBOX, HeldEnvelope)
+        if held.awaits == genesis_hash
+    ]
+    for _, envelope_id, held in sorted(waiting, key=lambda entry: entry[0]):
+        step.tx.delete(INBOX, envelope_id)
+        _take(step, api.decode_envelope(held.envelope), held.envelope, fetched=True)
+
+
+def awaited(tx: Transaction) -> set[bytes]:
+    """The accounts that held mail waits for."""
+    return {held.awaits for _, held in rows(tx, INBOX, HeldEnvelope) if held.awaits}
+
+
+def vouched_for(step: Step, genesis_hash: bytes) -> bool:
+    """One of our own devices wrote to this account: it is no stranger."""
+    own = require_account(step.tx).genesis_hash
+    return any(
+        held.awaits == genesis_hash and held.sender_genesis == own
+        for _, held in rows(step.tx, INBOX, HeldEnvelope)
+    )
+
+
+def _too_many_strangers(step: Step, envelope: api.Envelope) -> bool:
+    sender = envelope.sender
+    if sender is None or book.known_state(step, sender.genesis_hash) is not None:
+        return False
+    waiting = sum(1 for _, held in rows(step.tx, INBOX, HeldEnvelope) if held.awaits)
+    return waiting >= limits.WAITING_ENVELOPES_MAX
+
+
+def _take(step: Step, envelope: api.Envelope, encoded: bytes, *, fetched: bool) -> None:
+    """One envelope: shown, waiting, or in quarantine; never lost."""
+    account = require_account(step.tx)
+    sender = envelope.sender
+    if sender is None or envelope.kind not in (api.KIND_WHISPER, api.KIND_PREKEY):
+        _hold(step, envelope, encoded, "unknown-kind")
+        return
+    if envelope.device_hash != account.device_hash or envelope.recipient != account.genesis_hash:
+        _hold(step, envelope, encoded, "not-ours")
+        return
+    state = book.known_state(step, sender.genesis_hash)
+    if state is None or state.device(sender.device_hash) is None:
+        if fetched:
+            _hold(step, envelope, encoded, "unlisted-device")
+        else:
+            _wait_for(step, envelope, encoded, sender.genesis_hash)
+        return
+    try:
+        opened = _open(step, account, envelope, sender, state)
+        verified = _verify(step, opened)
+    except DuplicateMessage:
+        return
+    except RemoteError as error:
+        _hold(step, envelope, encoded, error.code)
+        healing.plan(step, sender.device_hash, envelope.envelope_id)
+        return
+    peer = verified.body.peer_genesis if isinstance(verified.body, content.Sync) else sender.genesis_hash
+    if peer != account.genesis_hash and book.of(step.tx, peer) is None:
+        # Nothing of the session was stored: it opens just the same once the account is known.
+        _wait_for(step, envelope, encoded, peer)
+        return
+    _apply(step, verified)
+
+
+def _wait_for(step: Step, envelope: api.Envelope, encoded: bytes, genesis_hash: bytes) -> None:
+    _hold(step, envelope, encoded, _WAITING, awaits=genesis_hash)
+    book.fetch(step, genesis_hash)
+
+
+def _hold(step: Step, envelope: api.Envelope, encoded: bytes, code: str, awaits: bytes = b"") -> None:
+    sender = envelope.sender or api.Sender(bytes(32), bytes(32))
+    held = HeldEnvelope(
+        envelope=encoded,
+        sender_genesis=sender.genesis_hash,
+        sender_device=sender.device_hash,
+        code=code,
+        since_ms=step.now_ms,
+        order=step.next_order(),
+        awaits=awaits,
+    )
+    save(step.tx, INBOX, envelope.envelope_id, held)
+
+
+# --- decrypt ---
+
+
+def _open(
+    step: Step, account: Account, envelope: api.Envelope, sender: api.Sender, state: identity.AccountState
+) -> Opened:
+    device = state.device(sender.device_hash)
+    assert device is not None
+    record = sessions.record_of(step.tx, sender.device_hash)
+    first_message_id = None
+    if envelope.kind == api.KIND_PREKEY:
+        info = pairwise.inspect_prekey_message(envelope.body)
+        if info.identity_key != device.identity_key or info.registration_id != device.registration:
+            raise RemoteError("a first message names another device's keys", code="wrong-identity")
+        if record is None or not record.knows_base_key(info.base_key):
+            first_message_id = info.first_message_id
+            if step.tx.get(FIRST_MESSAGE, first_message_id) is not None:
+                raise DuplicateMessage("a first message was replayed")
+    decrypted = pairwise.decrypt(
+        record,
+        local_device(account),
+        device.address(sender.genesis_hash),
+        pairwise.Ciphertext(pairwise.MessageKind(envelope.kind), envelope.body),
+        StoredPreKeys(step.tx),
+        step.now_ms,
+        step.entropy,
+    )
+    if decrypted.record.identity_key != device.identity_key:
+        raise RemoteError("a session belongs to another identity", code="wrong-identity")
+    return Opened(account, sender.genesis_hash, sender.device_hash, decrypted, first_message_id)
+
+
+# --- verify ---
+
+
+def _verify(step: Step, opened: Opened) -> Verified:
+    """Every claim of the header against what the session proves. RemoteError: nothing is stored."""
+    account, decrypted = opened.account, opened.decrypted
+    decoded = content.decode_content(decrypted.plaintext)
+    header = decoded.header
+    peer = (opened.genesis_hash, opened.device_hash)
+    session_id = sessions.binding(step.tx, account, peer, decrypted.record.handshake)
+    if decrypted.handshake is not None and (session_id is None or header.session_id != session_id):
+        raise RemoteError("the session binding does not match", code="wrong-binding")
+    if (header.sender_genesis, header.sender_device) != peer:
+        raise RemoteError("the content names another sender", code="wrong-header")
+    if (header.recipient_genesis, header.recipient_device) != (account.genesis_hash, account.device_hash):
+        raise RemoteError("the content names another recipient", code="wrong-header")
+    body = content.decode_body(header.kind, decoded.body)
+    partner = opened.genesis_hash
+    if isinstance(body, content.Sync):
+        if opened.genesis_hash != account.genesis_hash or body.peer_genesis == account.genesis_hash:
+            raise RemoteError("only our own devices may synchronise", code="wrong-header")
+        partner = body.peer_genesis
+    elif isinstance(body, content.Text) and opened.genesis_hash == account.genesis_hash:
+        raise RemoteError("our own device sent a message to ourselves", code="wrong-header")
+    if header.conversation != identity.direct_conversation(account.genesis_hash, partner):
+        raise RemoteError("the content names another conversation", code="wrong-header")
+    if content.is_counted(header.kind) != (header.seq > 0):
+        raise RemoteError("the content's number does not fit its kind", code="wrong-header")
+    return Verified(opened, header, body, decoded.body, session_id or b"")
+
+
+# --- act ---
+
+
+def _apply(step: Step, verified: Verified) -> None:
+    opened, header = verified.opened, verified.header
+    sessions.store(step, opened.device_hash, opened.decrypted.record, verified.session_id)
+    delete_used(step.tx, opened.decrypted.used)
+    if opened.first_message_id is not None:
+        step.tx.put(FIRST_MESSAGE, opened.first_message_id, step.today.to_bytes(4, "big"))
+    trust.heads_seen(step, opened.genesis_hash, header.sender_head, header.recipient_head)
+    contact = book.of(step.tx, opened.genesis_hash)
+    match verified.body:
+        case content.Text(text=text):
+            assert contact is not None
+            _show(step, verified, contact, text)
+        case content.Sync():
+            _synchronise(step, verified, verified.body)
+        case content.Receipt(mids=mids):
+            _receipted(step, opened.device_hash, mids)
+        case content.Introduction():
+            _introduced(step, verified, verified.body)
+        case content.InviteAnswer() if contact is not None:
+            invites.answered(step, contact, verified.body, verified.session_id)
+        case content.Heal():
+            healing.answer(step, contact, opened.device_hash, verified.body)
+        case None:
+            _keep_unknown(step, verified)
+
+
+def _show(step: Step, verified: Verified, contact: Contact, text: str) -> None:
+    header = verified.header
+    if not _is_new(step, header):
+        _owe_receipt(step, contact, header)
+        return
+    streams.heard(step, contact, header, header.kind, verified.raw)
+    message = Message(
+        mid=header.mid,
+        genesis_hash=contact.genesis_hash,
+        sender_genesis=header.sender_genesis,
+        sender_device=header.sender_device,
+        seq=header.seq,
+        time_ms=header.time_ms,
+        text=text,
+        state="received",
+    )
+    key = outbox.remember(step, header.conversation, message)
+    _owe_receipt(step, contact, header)
+    emit_shown(step, outbox.note(step, key, contact, outgoing=False), contact, message, outgoing=False)
+
+
+def _synchronise(step: Step, verified: Verified, sync: content.Sync) -> None:
+    """Another device of ours sent this: the same message in our own timeline."""
+    header = verified.header
+    contact = book.of(step.tx, sync.peer_genesis)
+    assert contact is not None
+    inner = content.decode_body(sync.kind, sync.body)
+    if not isinstance(inner, content.Text):
+        _keep_unknown(step, verified)
+        return
+    _owe_receipt(step, None, header)
+    if not _is_new(step, header):
+        return
+    streams.heard(step, contact, header, sync.kind, sync.body)
+    message = Message(
+        mid=header.mid,
+        genesis_hash=sync.peer_genesis,
+        sender_genesis=header.sender_genesis,
+        sender_device=header.sender_device,
+        seq=header.seq,
+        time_ms=header.time_ms,
+        text=inner.text,
+        state="sent",
+    )
+    key = outbox.remember(step, header.conversation, message)
+    emit_shown(step, outbox.note(step, key, contact, outgoing=True), contact, message, outgoing=True)
+
+
+def emit_shown(step: Step, order: int, contact: Contact, message: Message, *, outgoing: bool) -> None:
+    step.emit(
+        MessageShown(
+            order=order,
+            petname=contact.petname,
+            text=message.text,
+            mid=message.mid,
+            sender_device=message.sender_device,
+            seq=message.seq,
+            time_ms=message.time_ms,
+            outgoing=outgoing,
+            request=contact.status == "request",
+        )
+    )
+
+
+def _is_new(step: Step, header: content.Header) -> bool:
+    return step.tx.get(MESSAGE_ID, header.mid + header.sender_device) is None
+
+
+def _introduced(step: Step, verified: Verified, body: content.Introduction) -> None:
+    opened = verified.opened
+    contact = book.of(step.tx, opened.genesis_hash)
+    if contact is None:
+        return
+    if body.invite_id is not None and body.mac is not None:
+        proof = (body.invite_id, body.mac)
+        invites.redeem(step, contact, opened.device_hash, proof, verified.session_id)
+    contact = book.of(step.tx, opened.genesis_hash)
+    if contact is not None:
+        book.calls_itself(step, contact, body.name)
+
+
+def _keep_unknown(step: Step, verified: Verified) -> None:
+    """A kind of a later version: its session moves on, its bytes are kept, nobody is told."""
+    header = verified.header
+    held = HeldEnvelope(
+        envelope=verified.raw,
+        sender_genesis=header.sender_genesis,
+        sender_device=header.sender_device,
+        code="unknown-content",
+        since_ms=step.now_ms,
+        order=step.next_order(),
+        awaits=b"",
+    )
+    save(step.tx, INBOX, header.mid, held)
+
+
+# --- receipts ---
+
+
+def _owe_receipt(step: Step, contact: Contact | None, header: content.Header) -> None:
+    """Only accepted contacts and our own devices learn that something arrived; a little later, together."""
+    if contact is not None and contact.status != "accepted":
+        return
+    due_ms = step.now_ms + _RECEIPT_WAIT_MS + step.jitter(_RECEIPT_JITTER_MS)
+    step.tx.put(RECEIPT, header.sender_device + header.mid, due_ms.to_bytes(8, "big"))
+    step.wake(due_ms)
+
+
+def owe_receipts(step: Step, contact: Contact) -> None:
+    """A stranger was accepted: what they sent until now is receipted, too."""
+    account = require_account(step.tx)
+    conversation = identity.direct_conversation(account.genesis_hash, contact.genesis_hash)
+    for _, message in rows(step.tx, MESSAGE, Message, conversation):
+        if message.sender_genesis == contact.genesis_hash:
+            step.tx.put(RECEIPT, message.sender_device + message.mid, step.now_ms.to_bytes(8, "big"))
+    step.wake(step.now_ms)
+
+
+def send_receipts(step: Step) -> None:
+    """One receipt per device for all that is due."""
+    due: dict[bytes, list[bytes]] = {}
+    for key, value in list(step.tx.scan(RECEIPT)):
+        due_ms = int.from_bytes(value, "big")
+        if due_ms > step.now_ms:
+            step.wake(due_ms)
+            continue
+        mids = due.setdefault(key[:32], [])
+        if len(mids) < content.RECEIPT_MIDS_MAX:
+            mids.append(key[32:])
+            step.tx.delete(RECEIPT, key)
+        else:
+            step.wake(step.now_ms)
+    for device_hash, mids in due.items():
+        device = load(step.tx, PEER, device_hash, PeerDevice)
+        if device is not None:
+            outbox.queue_control(step, device.genesis_hash, device_hash, content.Receipt(tuple(mids)))
+
+
+def _receipted(step: Step, device_hash: bytes, mids: tuple[bytes, ...]) -> None:
+    """That device has these messages: their rows are done."""
+    for mid in mids:
+        envelope_id = step.tx.get(AWAITING_ID, mid + device_hash)
+        row = None if envelope_id is None else load(step.tx, AWAITING, envelope_id, OutboxRow)
+        if row is None:
+            row = outbox.take_queued(step, mid, device_hash)
+        elif envelope_id is not None:
+            outbox.forget_awaiting(step, envelope_id, row)
+        if row is not None and row.kind == content.TEXT:
+            outbox.message_state(step, mid, "delivered")

@@ -1,0 +1,258 @@
+"""The road out: from a queued row to the relay's word that it is on disk.
+
+1. ``advance`` walks the outbox in order. A row without an envelope is encrypted, if its device has a
+   session that may send; else the device's bundle is asked for and its later rows wait behind it.
+2. Rows with an envelope go out in batches, once the transaction that stored them is committed. A retry
+   sends the same bytes.
+3. ``sent`` sorts the relay's answers: on disk, to be tried again, or refused for good.
+4. ``bundle_arrived`` opens the session and lets ``advance`` run again.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from lokket import limits
+from lokket.engine import book, invites, outbox, sessions
+from lokket.engine.records import Account, OutboxRow, Stream, load, rows, save
+from lokket.engine.step import Step, account_of, local_device, own_state, require_account
+from lokket.engine.store import AWAITING, AWAITING_ID, OUTBOX, STREAM
+from lokket.errors import RemoteError
+from lokket.protocol import pairwise
+from lokket.wire import api, content
+
+_BATCH_BYTES = 256 * 1024
+_BACKOFF_MS = 500
+_BACKOFF_MAX_MS = 300_000
+_ENVELOPE_FORMAT = 1
+_DAY_MS = limits.DAY_S * 1000
+_RETRY = {
+    api.RATE_LIMITED,
+    api.UNAVAILABLE,
+    api.STORAGE_FULL,
+    api.MAILBOX_FULL,
+    api.STALE_LIST,
+    api.UNKNOWN,
+    api.NOT_LOGGED_IN,
+}
+
+
+def advance(step: Step) -> None:
+    """Encrypt what can be encrypted, send what can be sent."""
+    account = account_of(step.tx)
+    if account is None or not account.state:
+        return
+    on_their_way = step.link.in_flight()
+    held: set[bytes] = set()  # devices with an earlier row that cannot leave yet
+    ready: list[api.Envelope] = []
+    for key, row in rows(step.tx, OUTBOX, OutboxRow):
+        if step.now_ms - row.created_ms > limits.OUTBOX_DAYS * _DAY_MS:
+            _fail(step, key, row, "it could not be delivered within 14 days")
+        elif row.device_hash in held or row.envelope_id in on_their_way:
+            continue
+        elif row.retry_ms > step.now_ms:
+            held.add(row.device_hash)
+            step.wake(row.retry_ms)
+        else:
+            envelope = _envelope(step, account, key, row)
+            if envelope is None:
+                held.add(row.device_hash)
+            elif step.link.online:
+                ready.append(envelope)
+    _dispatch(step, ready)
+
+
+def _envelope(step: Step, account: Account, key: bytes, row: OutboxRow) -> api.Envelope | None:
+    """The row's envelope, made now if need be. None: it has to wait."""
+    state = book.known_state(step, row.genesis_hash)
+    if state is None or not _may_send(step, account, row):
+        return None
+    if state.device(row.device_hash) is None:
+        step.tx.delete(OUTBOX, key)
+        return None
+    if row.envelope:
+        envelope = api.decode_envelope(row.envelope)
+        if envelope.recipient_head == state.head:
+            return envelope
+        # The list moved on and still names the device: the same ciphertext under the new head.
+        envelope = msgspec.structs.replace(envelope, recipient_head=state.head)
+    else:
+        body = _encrypt(step, account, row)
+        if body is None:
+            return None
+        envelope = api.Envelope(
+            format=_ENVELOPE_FORMAT,
+            kind=int(body.kind),
+            envelope_id=step.entropy.draw(16),
+            recipient=row.genesis_hash,
+            device_hash=row.device_hash,
+            recipient_head=state.head,
+            deposit=api.DEPOSIT_LOGIN,
+            deposit_data=b"",
+            sender=api.Sender(account.genesis_hash, account.device_hash),
+            body=body.body,
+        )
+    stored = msgspec.structs.replace(
+        row, envelope_id=envelope.envelope_id, envelope=api.encode(envelope), fresh=False
+    )
+    save(step.tx, OUTBOX, key, stored)
+    return envelope
+
+
+def _may_send(step: Step, account: Account, row: OutboxRow) -> bool:
+    if row.genesis_hash == account.genesis_hash:
+        return True
+    contact = book.of(step.tx, row.genesis_hash)
+    return contact is not None and not contact.blocked
+
+
+def _encrypt(step: Step, account: Account, row: OutboxRow) -> pairwise.Ciphertext | None:
+    record = sessions.record_of(step.tx, row.device_hash)
+    if record is None or row.fresh or not record.can_send(step.now_ms):
+        request = api.FetchBundle(row.genesis_hash, row.device_hash)
+        step.call(f"bundle:{row.device_hash.hex()}", request)
+        return None
+    session_id = sessions.session_id_of(step.tx, row.device_hash)
+    body = invites.prove(step, row, session_id)
+    if body is None:
+        body = row.body
+    plaintext = content.encode_content(
+        content.Content(_header(step, account, row, session_id if record.unacknowledged else None), body)
+    )
+    record, ciphertext = pairwise.encrypt(record, local_device(account), plaintext, step.now_ms, step.entropy)
+    sessions.store(step, row.device_hash, record, session_id)
+    return ciphertext
+
+
+def _header(step: Step, account: Account, row: OutboxRow, session_id: bytes | None) -> content.Header:
+    state = book.known_state(step, row.genesis_hash)
+    assert state is not None
+    stream = load(step.tx, STREAM, row.conversation + row.device_hash, Stream)
+    heard = () if stream is None else tuple(seq for seq, _ in stream.recent)
+    return content.Header(
+        format=content.FORMAT,
+        kind=row.kind,
+        conversation=row.conversation,
+        sender_genesis=account.genesis_hash,
+        sender_device=account.device_hash,
+        recipient_genesis=row.genesis_hash,
+        recipient_device=row.device_hash,
+        mid=row.mid,
+        incarnation=row.incarnation,
+        seq=row.seq,
+        previous=row.previous,
+        acknowledged=tuple(sorted(heard[-limits.ACKNOWLEDGED_SEQS_MAX :])),
+        sender_head=own_state(account).head,
+        recipient_head=state.head,
+        time_ms=row.time_ms,
+        session_id=session_id or None,
+    )
+
+
+def _dispatch(step: Step, ready: list[api.Envelope]) -> None:
+    batch: list[api.Envelope] = []
+    size = 0
+    for envelope in ready:
+        if batch and (len(batch) == limits.SEND_BATCH_MAX or size + len(envelope.body) > _BATCH_BYTES):
+            _send(step, batch)
+            batch, size = [], 0
+        batch.append(envelope)
+        size += len(envelope.body)
+    if batch:
+        _send(step, batch)
+
+
+def _send(step: Step, batch: list[api.Envelope]) -> None:
+    name = f"send:{batch[0].envelope_id.hex()}"
+    if step.call(name, api.Send(tuple(batch))):
+        step.link.sending[name] = tuple(envelope.envelope_id for envelope in batch)
+
+
+def sent(step: Step, name: str, reply: api.Reply) -> None:
+    """The relay's answer to one batch, envelope by envelope."""
+    envelope_ids = step.link.sending.pop(name, ())
+    match reply:
+        case api.Sent(results=results):
+            codes = {result.envelope_id: (result.code, 0) for result in results}
+        case api.Refused(code=code, retry_after_ms=retry_after_ms):
+            codes = dict.fromkeys(envelope_ids, (code, retry_after_ms))
+        case _:
+            codes = dict.fromkeys(envelope_ids, (api.UNAVAILABLE, 0))
+    for key, row in rows(step.tx, OUTBOX, OutboxRow):
+        if row.envelope_id not in codes or not row.envelope_id:
+            continue
+        code, retry_after_ms = codes[row.envelope_id]
+        if not code:
+            _accepted(step, key, row)
+        elif code in _RETRY:
+            _later(step, key, row, code, retry_after_ms)
+        else:
+            _fail(step, key, row, f"the relay refused it ({code})")
+
+
+def _accepted(step: Step, key: bytes, row: OutboxRow) -> None:
+    """On the relay's disk. The row waits for the receipt, or for a request to send it again."""
+    step.tx.delete(OUTBOX, key)
+    save(step.tx, AWAITING, row.envelope_id, row)
+    step.tx.put(AWAITING_ID, row.mid + row.device_hash, row.envelope_id)
+    if row.kind == content.TEXT and not _queued(step, row.mid):
+        outbox.message_state(step, row.mid, "sent")
+
+
+def _queued(step: Step, mid: bytes) -> bool:
+    """Some device of the recipient is still without its copy."""
+    return any(row.mid == mid and row.kind == content.TEXT for _, row in rows(step.tx, OUTBOX, OutboxRow))
+
+
+def _later(step: Step, key: bytes, row: OutboxRow, code: str, retry_after_ms: int) -> None:
+    if code in (api.STALE_LIST, api.UNKNOWN):
+        book.fetch(step, row.genesis_hash)
+    backoff = min(_BACKOFF_MAX_MS, _BACKOFF_MS << min(row.attempts, 16))
+    retry_ms = step.now_ms + max(retry_after_ms, backoff) + step.jitter(_BACKOFF_MS)
+    save(step.tx, OUTBOX, key, msgspec.structs.replace(row, attempts=row.attempts + 1, retry_ms=retry_ms))
+
+
+def _fail(step: Step, key: bytes, row: OutboxRow, sentence: str) -> None:
+    step.tx.delete(OUTBOX, key)
+    if row.kind == content.TEXT:
+        outbox.message_state(step, row.mid, "failed", sentence)
+
+
+def bundle_arrived(step: Step, device_hash: bytes, reply: api.Reply) -> None:
+    """Keys for one device, or none: open the session, or let its rows wait and ask again later."""
+    account = require_account(step.tx)
+    waiting = [(key, row) for key, row in rows(step.tx, OUTBOX, OutboxRow) if row.device_hash == device_hash]
+    if not waiting:
+        return
+    state = book.known_state(step, waiting[0][1].genesis_hash)
+    if state is None:
+        return
+    try:
+        match reply:
+            case api.Bundle(bundle=served):
+                if _needs_session(step, device_hash, waiting[0][1]):
+                    sessions.begin(step, account, state, device_hash, served)
+                    _settle_fresh(step, waiting)
+            case api.Refused(code=code, retry_after_ms=retry_after_ms):
+                _postpone(step, waiting, code, retry_after_ms)
+    except RemoteError as error:
+        _postpone(step, waiting, api.INVALID, 0)
+        book.fail(step, "keys", f"the relay served keys that do not verify ({error.code})")
+
+
+def _needs_session(step: Step, device_hash: bytes, first: OutboxRow) -> bool:
+    """The peer may have opened one meanwhile."""
+    record = sessions.record_of(step.tx, device_hash)
+    return record is None or first.fresh or not record.can_send(step.now_ms)
+
+
+def _settle_fresh(step: Step, waiting: list[tuple[bytes, OutboxRow]]) -> None:
+    for key, row in waiting:
+        if row.fresh:
+            save(step.tx, OUTBOX, key, msgspec.structs.replace(row, fresh=False))
+
+
+def _postpone(step: Step, waiting: list[tuple[bytes, OutboxRow]], code: str, retry_after_ms: int) -> None:
+    for key, row in waiting:
+        if not row.envelope:
+            _later(step, key, row, code, retry_after_ms)

@@ -1,0 +1,108 @@
+"""One step's surroundings: the transaction, the time, the entropy, and the effects so far."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from lokket import limits
+from lokket.crypto.entropy import Entropy
+from lokket.engine.events import Call, Effect, Wake
+from lokket.engine.records import Account, load, save
+from lokket.engine.store import ACCOUNT, Transaction
+from lokket.errors import LocalError
+from lokket.protocol import identity, pairwise
+from lokket.wire import api
+
+_SELF = b"self"
+_ORDER = b"order"
+
+
+@dataclass(slots=True)
+class Link:
+    """What is true of this connection only: lost with it, and never stored."""
+
+    hello: api.Hello | None = None
+    online: bool = False
+    calls: set[str] = field(default_factory=set)
+    sending: dict[str, tuple[bytes, ...]] = field(default_factory=dict)  # call -> envelope ids on their way
+
+    def in_flight(self) -> set[bytes]:
+        return {envelope_id for ids in self.sending.values() for envelope_id in ids}
+
+
+@dataclass(slots=True)
+class Step:
+    tx: Transaction
+    now_ms: int
+    entropy: Entropy
+    link: Link
+    prekey_pairs: int = limits.PREKEY_PAIRS_PER_MANIFEST
+    effects: list[Effect] = field(default_factory=list)
+
+    @property
+    def now_s(self) -> int:
+        return self.now_ms // 1000
+
+    @property
+    def today(self) -> int:
+        return self.now_s // limits.DAY_S
+
+    def emit(self, effect: Effect) -> None:
+        self.effects.append(effect)
+
+    def wake(self, at_ms: int) -> None:
+        self.effects.append(Wake(at_ms))
+
+    def call(self, name: str, request: api.Request) -> bool:
+        """Ask the relay, once at a time per name. False: offline; whoever needs it asks again when online."""
+        if not self.link.online or name in self.link.calls:
+            return self.link.online
+        self.link.calls.add(name)
+        self.effects.append(Call(name, request))
+        return True
+
+    def jitter(self, spread_ms: int) -> int:
+        return int.from_bytes(self.entropy.draw(4), "big") % spread_ms
+
+    def next_order(self) -> int:
+        """A number above all given before: the order in which things entered the vault."""
+        stored = self.tx.get(ACCOUNT, _ORDER)
+        order = 1 + (0 if stored is None else int.from_bytes(stored, "big"))
+        self.tx.put(ACCOUNT, _ORDER, order.to_bytes(8, "big"))
+        return order
+
+
+def account_of(tx: Transaction) -> Account | None:
+    return load(tx, ACCOUNT, _SELF, Account)
+
+
+def require_account(tx: Transaction) -> Account:
+    """LocalError: this vault has no account yet."""
+    account = account_of(tx)
+    if account is None:
+        raise LocalError("there is no account in this vault: run 'lokket join LINK' first")
+    return account
+
+
+def save_account(tx: Transaction, account: Account) -> None:
+    save(tx, ACCOUNT, _SELF, account)
+
+
+def own_keys(account: Account) -> identity.DeviceKeys:
+    return identity.DeviceKeys.decode(account.device_keys)
+
+
+def own_state(account: Account) -> identity.AccountState:
+    """LocalError: the device is not on its account's list yet."""
+    if not account.state:
+        raise LocalError("this device is not on its account's list yet: confirm it on the admin device")
+    return identity.AccountState.decode(account.state)
+
+
+def local_device(account: Account) -> pairwise.LocalDevice:
+    service_id = identity.account_id(account.genesis_hash)
+    return pairwise.LocalDevice(
+        identity=own_keys(account).identity,
+        registration_id=account.registration_id,
+        address=pairwise.Address(service_id, account.number),
+    )

@@ -1,0 +1,158 @@
+"""What a verified change of a signed chain means for us, and how a person's trust grows and falls.
+
+Follows docs/identity.md, "What a contact stores": a fork stops sending, a rotation waits for consent, a
+device that is gone takes its sessions and queued mail along.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from lokket.engine import book, outbox
+from lokket.engine.events import MarkVerified, TrustNotice
+from lokket.engine.records import Contact, PeerDevice, load, save
+from lokket.engine.step import Step, own_state, require_account, save_account
+from lokket.engine.store import HEALING, PEER, RECEIPT, SESSION
+from lokket.errors import LocalError, RemoteError
+from lokket.protocol import identity
+
+_HEADS_KEPT = 16
+_OWN = ""  # the petname in notices about ourselves
+
+
+def own_first(step: Step, state: identity.AccountState) -> None:
+    """A joining device sees its account's list for the first time, itself on it or not yet."""
+    account = require_account(step.tx)
+    if not any(device_hash == account.device_hash for device_hash, _ in state.listed):
+        return
+    account = msgspec.structs.replace(account, state=state.encode(), status="active", heads=(state.head,))
+    save_account(step.tx, account)
+    learn_devices(step, state)
+
+
+def own_chain(step: Step, known: identity.AccountState, update: identity.AccountUpdate) -> None:
+    """Our own list moved: the admin device, or another of ours, learns what the relay accepted."""
+    account = require_account(step.tx)
+    try:
+        state, changes = identity.advance(known, update, step.now_s)
+    except identity.ForkDetected:
+        step.emit(TrustNotice("forked", _OWN, "the relay shows two versions of your own device list"))
+        return
+    heads = _more_heads(account.heads, state, update)
+    account = msgspec.structs.replace(account, state=state.encode(), heads=heads)
+    save_account(step.tx, account)
+    learn_devices(step, state)
+    for change in changes:
+        match change:
+            case identity.DeviceAdded(number=number):
+                step.emit(TrustNotice("device-added", _OWN, f"device {number} was added to your account"))
+            case identity.DeviceRemoved(device_hash=device_hash, number=number):
+                forget_device(step, device_hash)
+                step.emit(
+                    TrustNotice("device-removed", _OWN, f"device {number} was removed from your account")
+                )
+
+
+def contact_chain(step: Step, known: identity.AccountState, update: identity.AccountUpdate) -> None:
+    contact = book.of(step.tx, known.genesis_hash)
+    if contact is None or contact.blocked == "forked":
+        return
+    try:
+        state, changes = identity.advance(known, update, step.now_s)
+    except identity.ForkDetected as fork:
+        book.store(step.tx, msgspec.structs.replace(contact, blocked="forked", evidence=fork.evidence))
+        step.emit(
+            TrustNotice(
+                "forked",
+                contact.petname,
+                f"there are two versions of {contact.petname}'s device list: nothing is sent to it any more",
+            )
+        )
+        return
+    contact = msgspec.structs.replace(
+        contact, state=state.encode(), heads=_more_heads(contact.heads, state, update)
+    )
+    book.store(step.tx, contact)
+    learn_devices(step, state)
+    for change in changes:
+        _contact_change(step, change, known.genesis_hash)
+
+
+def _contact_change(step: Step, change: identity.Change, genesis_hash: bytes) -> None:
+    contact = book.of(step.tx, genesis_hash)
+    assert contact is not None
+    name = contact.petname
+    match change:
+        case identity.DeviceAdded(number=number):
+            step.emit(TrustNotice("device-added", name, f"{name} has a new device (number {number})"))
+        case identity.DeviceRemoved(device_hash=device_hash, number=number):
+            forget_device(step, device_hash)
+            step.emit(TrustNotice("device-removed", name, f"{name}'s device {number} was revoked"))
+        case identity.Rotated():
+            level = "unverified"
+            book.store(step.tx, msgspec.structs.replace(contact, blocked="rotated", level=level))
+            was = f" (was {contact.level})" if contact.level != "unverified" else ""
+            step.emit(
+                TrustNotice(
+                    "rotated",
+                    name,
+                    f"{name} has a new account key{was}: nothing is sent until you accept it "
+                    f"with 'lokket contacts accept {name}'",
+                )
+            )
+
+
+def learn_devices(step: Step, state: identity.AccountState) -> None:
+    """Every listed device has a PeerDevice row: what incoming mail is matched against."""
+    for device_hash, _ in state.listed:
+        if load(step.tx, PEER, device_hash, PeerDevice) is None:
+            save(step.tx, PEER, device_hash, PeerDevice(state.genesis_hash))
+
+
+def forget_device(step: Step, device_hash: bytes) -> None:
+    """Revoked: no session, no queued mail, no receipt, no healing. Its later mail is quarantined."""
+    step.tx.delete(SESSION, device_hash)
+    step.tx.delete(HEALING, device_hash)
+    for key, _ in list(step.tx.scan(RECEIPT, device_hash)):
+        step.tx.delete(RECEIPT, key)
+    outbox.drop_device(step, device_hash)
+
+
+def heads_seen(step: Step, genesis_hash: bytes, sender_head: bytes, own_head: bytes) -> None:
+    """A content names the heads its sender knows: an unknown one means that somebody is behind."""
+    account = require_account(step.tx)
+    if own_head not in account.heads:
+        book.fetch(step, account.genesis_hash)
+    contact = book.of(step.tx, genesis_hash)
+    if contact is not None and sender_head not in contact.heads:
+        book.fetch(step, genesis_hash)
+
+
+def verify(step: Step, command: MarkVerified) -> None:
+    """The highest level: numbers compared, or a code scanned in person."""
+    contact = book.named(step.tx, command.petname)
+    if contact.blocked:
+        raise LocalError(f"{contact.petname} changed: accept the change first, then compare anew")
+    own = own_state(require_account(step.tx))
+    if command.code:
+        try:
+            identity.check_verify_code(own, book.state_of(contact), command.code)
+        except RemoteError as error:
+            raise LocalError(f"the code does not match: {error}") from None
+    raise_level(step, contact, "verified")
+
+
+def raise_level(step: Step, contact: Contact, level: str) -> None:
+    """unverified < invited < verified; never down, never for a stranger's sake."""
+    order = ("unverified", "invited", "verified")
+    if order.index(level) <= order.index(contact.level):
+        return
+    book.store(step.tx, msgspec.structs.replace(contact, level=level))
+    step.emit(TrustNotice("level", contact.petname, f"{contact.petname} is now {level}"))
+
+
+def _more_heads(
+    heads: tuple[bytes, ...], state: identity.AccountState, update: identity.AccountUpdate
+) -> tuple[bytes, ...]:
+    new = [link.head for link in update.links]
+    return tuple(dict.fromkeys((*heads, *new, state.head)))[-_HEADS_KEPT:]

@@ -1,0 +1,56 @@
+"""What time alone makes necessary: lists renewed, prekeys rotated, memories that may fade."""
+
+from __future__ import annotations
+
+from lokket import limits
+from lokket.engine import devices, invites, outbox, prekeys
+from lokket.engine.records import HeldEnvelope, OutboxRow, rows
+from lokket.engine.step import Step, account_of, own_state
+from lokket.engine.store import ACCOUNT, AWAITING, FIRST_MESSAGE, INBOX, SEEN
+from lokket.protocol import identity
+from lokket.wire import content
+
+_LAST = b"upkeep"
+_EVERY_MS = 3_600_000
+_DAY_MS = limits.DAY_S * 1000
+
+
+def run(step: Step) -> None:
+    """Once an hour at most, whatever the number of ticks."""
+    last = step.tx.get(ACCOUNT, _LAST)
+    if last is not None and 0 <= step.now_ms - int.from_bytes(last, "big") < _EVERY_MS:
+        return
+    step.tx.put(ACCOUNT, _LAST, step.now_ms.to_bytes(8, "big"))
+    step.wake(step.now_ms + _EVERY_MS)
+    _renew_list(step)
+    prekeys.rotate(step)
+    prekeys.expire(step)
+    invites.expire(step)
+    _forget(step)
+
+
+def _renew_list(step: Step) -> None:
+    """A week old: a new link over the same body, on the admin device."""
+    account = account_of(step.tx)
+    if account is None or not account.account_seed or not account.state or account.pending_list:
+        return
+    state = own_state(account)
+    if account.status != "active" or step.now_s - state.link.issued_s < limits.LIST_RENEW_DAYS * limits.DAY_S:
+        return
+    account_key = identity.HybridKeyPair.from_seed(account.account_seed)
+    signed = identity.renew(account_key, state, step.now_s, step.entropy)
+    devices.offer(step, account, signed, state.body, ())
+
+
+def _forget(step: Step) -> None:
+    for table, days in ((SEEN, limits.SEEN_DAYS), (FIRST_MESSAGE, limits.FIRST_MESSAGE_MEMORY_DAYS)):
+        for key, day in list(step.tx.scan(table)):
+            if step.today - int.from_bytes(day, "big") > days:
+                step.tx.delete(table, key)
+    for envelope_id, held in rows(step.tx, INBOX, HeldEnvelope):
+        if step.now_ms - held.since_ms > limits.MAILBOX_TTL_DAYS * _DAY_MS:
+            step.tx.delete(INBOX, envelope_id)
+    for envelope_id, row in rows(step.tx, AWAITING, OutboxRow):
+        days = limits.RECEIPTS_KEPT_DAYS if row.kind == content.RECEIPT else limits.OUTBOX_DAYS
+        if step.now_ms - row.created_ms > days * _DAY_MS:
+            outbox.forget_awaiting(step, envelope_id, row)

@@ -1,0 +1,224 @@
+"""Questions about the vault that change nothing: what the apps show."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from dataclasses import dataclass
+
+from lokket.engine import book
+from lokket.engine.events import MessageShown
+from lokket.engine.records import HeldEnvelope, Message, NoticeRow, OutboxRow, load, rows
+from lokket.engine.step import account_of, own_state, require_account
+from lokket.engine.store import AWAITING, INBOX, MESSAGE, MESSAGE_ID, NOTICE, OUTBOX, PREKEY, Transaction
+from lokket.errors import LocalError
+from lokket.protocol import identity
+from lokket.wire import content
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceView:
+    number: int
+    device_hash: bytes
+    own: bool  # this very device
+
+
+@dataclass(frozen=True, slots=True)
+class Me:
+    genesis_hash: bytes
+    account_id: str
+    name: str | None
+    device_hash: bytes
+    device_number: int
+    admin: bool
+    origin: str
+    relay_key: bytes
+    registered: bool
+    devices: tuple[DeviceView, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ContactView:
+    """``level``: unverified, invited, verified; request for a stranger. ``blocked``: "" or a sentence."""
+
+    petname: str
+    genesis_hash: bytes
+    name: str | None
+    level: str
+    blocked: str
+    devices: int
+
+
+@dataclass(frozen=True, slots=True)
+class MessageView:
+    """``state``: queued, sent, delivered, failed of our own; received of theirs."""
+
+    mid: bytes
+    petname: str
+    outgoing: bool
+    text: str
+    time_ms: int
+    state: str
+    sender_device: bytes
+    seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """``held``: reason code and count of what waits or is in quarantine."""
+
+    queued: int
+    awaiting_receipt: int
+    held: tuple[tuple[str, int], ...]
+    prekey_pairs: int
+    list_expires_s: int
+    warnings: tuple[str, ...]
+
+
+_BLOCKED = {
+    "rotated": "a new account key waits for your consent",
+    "forked": "the relay showed two versions of this account",
+}
+
+
+def whoami(tx: Transaction) -> Me | None:
+    """None: no account in this vault yet."""
+    account = account_of(tx)
+    if account is None:
+        return None
+    listed = own_state(account).listed if account.state else ()
+    return Me(
+        genesis_hash=account.genesis_hash,
+        account_id=str(uuid.UUID(bytes=identity.account_id(account.genesis_hash))),
+        name=account.name,
+        device_hash=account.device_hash,
+        device_number=account.number,
+        admin=bool(account.account_seed),
+        origin=account.origin,
+        relay_key=account.relay_key,
+        registered=account.status == "active",
+        devices=tuple(
+            DeviceView(device.device, device_hash, device_hash == account.device_hash)
+            for device_hash, device in listed
+        ),
+    )
+
+
+def contacts(tx: Transaction) -> tuple[ContactView, ...]:
+    views = (_contact_view(tx, found.petname) for found in book.everyone(tx))
+    return tuple(sorted(views, key=lambda view: view.petname))
+
+
+def contact(tx: Transaction, petname: str) -> ContactView:
+    """LocalError: nobody goes by this petname."""
+    return _contact_view(tx, petname)
+
+
+def _contact_view(tx: Transaction, petname: str) -> ContactView:
+    found = book.named(tx, petname)
+    return ContactView(
+        petname=found.petname,
+        genesis_hash=found.genesis_hash,
+        name=found.name,
+        level=found.level if found.status == "accepted" else found.status,
+        blocked=_BLOCKED.get(found.blocked, ""),
+        devices=len(book.state_of(found).listed),
+    )
+
+
+def history(tx: Transaction, petname: str, limit: int = 50) -> tuple[MessageView, ...]:
+    """The last ``limit`` messages with a contact, oldest first."""
+    account = require_account(tx)
+    found = book.named(tx, petname)
+    conversation = identity.direct_conversation(account.genesis_hash, found.genesis_hash)
+    views: list[MessageView] = []
+    for key, _ in tx.scan(MESSAGE, conversation, reverse=True):
+        if len(views) == limit:
+            break
+        message = load(tx, MESSAGE, key, Message)
+        assert message is not None
+        views.append(_message_view(message, petname, account.genesis_hash))
+    return tuple(reversed(views))
+
+
+def _message_view(message: Message, petname: str, own_genesis_hash: bytes) -> MessageView:
+    return MessageView(
+        mid=message.mid,
+        petname=petname,
+        outgoing=message.sender_genesis == own_genesis_hash,
+        text=message.text,
+        time_ms=message.time_ms,
+        state=message.state,
+        sender_device=message.sender_device,
+        seq=message.seq,
+    )
+
+
+def message_state(tx: Transaction, mid: bytes) -> str:
+    """LocalError: this device sent no such message."""
+    account = require_account(tx)
+    key = tx.get(MESSAGE_ID, mid + account.device_hash)
+    message = None if key is None else load(tx, MESSAGE, key, Message)
+    if message is None:
+        raise LocalError("this device sent no such message")
+    return message.state
+
+
+def safety_number(tx: Transaction, petname: str) -> str:
+    """60 digits, the same on both sides."""
+    return identity.safety_number(own_state(require_account(tx)), book.state_of(book.named(tx, petname)))
+
+
+def verify_code(tx: Transaction, petname: str) -> str:
+    """What the contact scans: tag V."""
+    own = own_state(require_account(tx))
+    return identity.VerifyCode.of(own, book.state_of(book.named(tx, petname))).encode()
+
+
+def unhandled(tx: Transaction) -> tuple[MessageShown, ...]:
+    """Messages that no caller has confirmed to have shown, oldest first."""
+    shown = []
+    for key, note in rows(tx, NOTICE, NoticeRow):
+        message = load(tx, MESSAGE, note.message_key, Message)
+        found = None if message is None else book.of(tx, message.genesis_hash)
+        if message is not None and found is not None:
+            shown.append(
+                MessageShown(
+                    order=int.from_bytes(key, "big"),
+                    petname=found.petname,
+                    text=message.text,
+                    mid=message.mid,
+                    sender_device=message.sender_device,
+                    seq=message.seq,
+                    time_ms=message.time_ms,
+                    outgoing=note.outgoing,
+                    request=note.request,
+                )
+            )
+    return tuple(shown)
+
+
+def health(tx: Transaction, now_ms: int) -> Health:
+    account = require_account(tx)
+    held = Counter(row.code for _, row in rows(tx, INBOX, HeldEnvelope))
+    expires_s = own_state(account).link.not_after_s if account.state else 0
+    warnings = []
+    if account.state and own_state(account).expired(now_ms // 1000):
+        warnings.append("your device list has expired: connect the admin device to the relay")
+    if account.status != "active":
+        warnings.append("the relay has not accepted this device yet")
+    if account.pending_list:
+        warnings.append("a change of the device list waits for the relay")
+    for found in book.everyone(tx):
+        if found.blocked:
+            warnings.append(f"{found.petname}: {_BLOCKED[found.blocked]}")
+    return Health(
+        queued=len(list(tx.scan(OUTBOX))),
+        awaiting_receipt=sum(
+            1 for _, row in rows(tx, AWAITING, OutboxRow) if row.kind in (content.TEXT, content.SYNC)
+        ),
+        held=tuple(sorted(held.items())),
+        prekey_pairs=len(list(tx.scan(PREKEY, b"o"))),
+        list_expires_s=expires_s,
+        warnings=tuple(warnings),
+    )
