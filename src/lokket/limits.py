@@ -37,6 +37,9 @@ LIST_VALID_DAYS: Final = 28
 LIST_RENEW_DAYS: Final = 7
 EXTENSIONS_MAX: Final = 16
 EXTENSION_MAX_BYTES: Final = 4_096
+PROFILES_MAX: Final = 32  # protocol profiles one device names
+LINKS_MAX: Final = 2_048  # links in one catching-up: weekly renewals of 39 years
+DEVICE_NUMBER_REST_DAYS: Final = 90  # a number returns no sooner after its revocation
 
 # --- invites ---
 INVITE_VALID_S: Final = DAY_S
@@ -50,6 +53,12 @@ HEAL_REQUESTS_PER_DAY: Final = 5
 HEAL_RESENDS_MAX: Final = 3
 OUTBOX_DAYS: Final = 14
 
+# --- engine ---
+TEXT_MAX_BYTES: Final = 60 * 1024
+WAITING_ENVELOPES_MAX: Final = 1_000  # held for accounts not yet known; more stay on the relay
+SEEN_DAYS: Final = 45  # envelope ids remembered: longer than the relay keeps mail
+RECEIPTS_KEPT_DAYS: Final = 2  # our own receipts, in case the peer asks for them again
+
 # --- wire ---
 FRAME_MAX_BYTES: Final = 512 * 1024  # a full prekey batch: 128 pairs of 1.7 kB, signatures, manifest
 ENVELOPE_BODY_MAX_BYTES: Final = 96 * 1024
@@ -57,6 +66,30 @@ NAME_MAX_CHARS: Final = 32
 SEND_BATCH_MAX: Final = 32
 ACK_BATCH_MAX: Final = 256
 DELIVER_BATCH_MAX: Final = 64  # envelopes pushed and not yet acknowledged, per connection
+
+# --- relay ---
+LOGIN_VALID_S: Final = 60  # how long a greeting's nonce may be answered
+LOGIN_ATTEMPTS_MAX: Final = 3  # per connection
+LOGIN_WAIT_S: Final = 5  # from the open socket to the login
+FRAME_BEFORE_LOGIN_MAX_BYTES: Final = 64 * 1024  # a registration: hybrid keys, one device, its proof
+CONNECTIONS_MAX: Final = 10_000
+CONNECTIONS_PER_ADDRESS_MAX: Final = 64
+CONNECTIONS_PER_ADDRESS_PER_MINUTE: Final = 120
+IDLE_PING_S: Final = 30
+IDLE_CLOSE_S: Final = 75
+SEND_QUEUE_MAX_BYTES: Final = 2 * FRAME_MAX_BYTES  # unsent on one socket: a slower reader is closed
+DELIVER_FRAME_MAX_BYTES: Final = 256 * 1024  # of envelopes in one push
+DELIVER_UNACKNOWLEDGED_MAX_BYTES: Final = 1024 * 1024  # pushed and not yet acknowledged, per connection
+MAILBOX_COUNT_MAX: Final = 10_000  # per device
+MAILBOX_MAX_BYTES: Final = 64 * 1024 * 1024
+RECENT_ENVELOPES_MAX: Final = 65_536  # delivered ids remembered, in memory only, so that a late retry is mute
+NAME_REST_DAYS: Final = 365
+INVITES_OPEN_MAX: Final = 20  # per account
+PAIRS_LOW: Final = 32  # at this many left the owner is told
+BUDGETS_MAX: Final = 100_000  # rate limits kept in memory, oldest dropped first
+EXPIRE_ROWS_PER_UPKEEP: Final = 500
+UPKEEP_S: Final = 60
+DISK_RESERVE_BYTES: Final = 64 * 1024 * 1024  # kept free so that acknowledging and deleting go on
 
 # --- clocks ---
 CLOCK_SKEW_S: Final = 300  # how far two honest clocks may disagree
@@ -69,4 +102,9 @@ assert LIST_RENEW_DAYS < LIST_VALID_DAYS
 assert ARCHIVED_SESSION_DAYS <= OUTBOX_DAYS
 assert CONTENT_MAX_BYTES < ENVELOPE_BODY_MAX_BYTES < FRAME_MAX_BYTES
 assert ENVELOPE_BODY_MAX_BYTES <= PAIRWISE_MESSAGE_MAX_BYTES
+assert TEXT_MAX_BYTES < CONTENT_MAX_BYTES
+assert SEEN_DAYS > MAILBOX_TTL_DAYS
 assert DEVICES_MAX <= DEVICE_NUMBER_MAX
+assert PREKEY_PAIRS_PER_MANIFEST > PAIRS_LOW
+assert ENVELOPE_BODY_MAX_BYTES < DELIVER_FRAME_MAX_BYTES < FRAME_MAX_BYTES
+assert DELIVER_FRAME_MAX_BYTES <= DELIVER_UNACKNOWLEDGED_MAX_BYTES < SEND_QUEUE_MAX_BYTES + FRAME_MAX_BYTES

@@ -1,0 +1,274 @@
+"""Accounts: registration, login, device lists. Everything signed is verified here before it is kept.
+
+A login's freshness is the greeting's nonce, used once and for 60 seconds. The time a client signs is
+not judged: a wrong clock must not lock anyone out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from lokket import limits
+from lokket.codec import tls
+from lokket.crypto.keys import Ed25519KeyPair
+from lokket.crypto.primitives import sha256
+from lokket.errors import SignatureRefused
+from lokket.protocol.identity import (
+    AccountState,
+    AccountUpdate,
+    ForkDetected,
+    Genesis,
+    ListBody,
+    LoginStatement,
+    RegisterProof,
+    RegisterStatement,
+    SignedLink,
+    SignedNameClaim,
+    SignedRotation,
+    account_id,
+    advance,
+    check_login,
+    check_name_claim,
+    check_register,
+    first_contact,
+    genesis_hash,
+    step_update,
+)
+from lokket.relay.office import Caller, Moment, Office, Refusal
+from lokket.relay.storage.base import AccountRow, DeviceRow, ListChange, NameRow, NewAccount
+from lokket.wire import api
+
+_NOBODY: Final = Ed25519KeyPair(sha256(b"no device has this key")).public
+_FRAME_ROOM_BYTES: Final = 64  # of a frame, around the chain that it carries
+
+
+# --- login ---
+
+
+async def login(office: Office, caller: Caller, request: api.Login, moment: Moment) -> api.LoggedIn:
+    """Every failure gets one answer after one signature check, whether or not the device exists."""
+    _attempt(caller, moment)
+    row = await office.storage.account(request.genesis_hash)
+    device = AccountState.decode(row.state).device(request.device_hash) if row is not None else None
+    statement = LoginStatement(
+        office.config.origin.encode(),
+        office.key.public,
+        request.genesis_hash,
+        request.device_hash,
+        caller.hello.nonce,
+        request.client_nonce,
+        request.time_s,
+    )
+    try:
+        check_login(device.auth_key if device is not None else _NOBODY, statement, request.signature)
+    except SignatureRefused:
+        raise _login_refused() from None
+    office.spend("login", request.device_hash, moment)
+    before = await office.storage.login(request.device_hash, request.client_nonce)
+    if before is None or row is None:
+        raise _login_refused()
+    office.seat(caller, request.genesis_hash, request.device_hash)
+    return _logged_in(row, before)
+
+
+def _attempt(caller: Caller, moment: Moment) -> None:
+    if caller.device_hash:
+        raise Refusal(api.LOGIN_REFUSED, "this connection is logged in already; its greeting is used up")
+    caller.attempts += 1
+    if caller.attempts > limits.LOGIN_ATTEMPTS_MAX:
+        raise Refusal(api.LOGIN_REFUSED, "too many attempts on one connection; connect again")
+    if abs(moment.now_ms - caller.opened_ms) > limits.LOGIN_VALID_S * 1000:
+        raise Refusal(api.LOGIN_REFUSED, "the relay's greeting is too old; connect again")
+
+
+def _login_refused() -> Refusal:
+    return Refusal(api.LOGIN_REFUSED, "the relay does not know this device, or the signature is wrong")
+
+
+def _logged_in(account: AccountRow, device: DeviceRow) -> api.LoggedIn:
+    return api.LoggedIn(
+        last_nonce=device.last_nonce,
+        head=account.head,
+        key_epoch=account.key_epoch,
+        version=account.version,
+        manifest_number=device.manifest_number,
+        pairs_left=device.pairs_left,
+        mailbox=device.mail_count,
+    )
+
+
+# --- registration ---
+
+
+@dataclass(frozen=True, slots=True)
+class _Applicant:
+    """A registration whose every signature was verified."""
+
+    state: AccountState
+    chain: bytes
+    device_hash: bytes
+    name: NameRow | None
+
+
+async def register(office: Office, caller: Caller, request: api.Register, moment: Moment) -> api.LoggedIn:
+    """1. A look at the token, before anything costly. 2. Every signature. 3. Token and account in one
+    transaction. 4. The connection is the device's.
+
+    An account that exists already spends nothing: its first device is logged in, by the same proof.
+    """
+    _attempt(caller, moment)
+    office.spend("register", b"", moment)
+    token_hash = None if office.config.open else sha256(request.token)
+    account = genesis_hash(tls.decode(Genesis, request.genesis))
+    known = await office.storage.account(account)
+    if known is None and not await _may_register(office, token_hash, account, moment):
+        raise _token_refused()
+    applicant = _checked_applicant(office, caller, request, moment)
+    if known is None:
+        row = _account_row(applicant.state, applicant.chain)
+        code = await office.storage.register(
+            NewAccount(row, (applicant.device_hash,), applicant.name), token_hash, moment.now_s
+        )
+        if code == api.TOKEN_REFUSED:
+            raise _token_refused()
+        if code:
+            raise Refusal(code, "the name is taken; choose another one")
+        known = await office.storage.account(account)
+    device = await office.storage.device(applicant.device_hash)
+    if known is None or device is None:
+        raise Refusal(api.CONFLICT, "the account exists, and this device is not on its list")
+    office.seat(caller, account, applicant.device_hash)
+    return _logged_in(known, device)
+
+
+async def _may_register(office: Office, token_hash: bytes | None, account: bytes, moment: Moment) -> bool:
+    return token_hash is None or await office.storage.token_open(token_hash, account, moment.now_s)
+
+
+def _token_refused() -> Refusal:
+    return Refusal(api.TOKEN_REFUSED, "the invite is used, too old, or not of this relay; ask for a new one")
+
+
+def _checked_applicant(office: Office, caller: Caller, request: api.Register, moment: Moment) -> _Applicant:
+    """RemoteError: something does not verify."""
+    genesis = tls.decode(Genesis, request.genesis)
+    update = step_update(
+        tls.decode(SignedLink, request.link),
+        tls.decode(ListBody, request.body),
+        request.devices,
+        genesis=genesis,
+    )
+    account = genesis_hash(genesis)
+    state = first_contact(update, account, moment.now_s)
+    ((device_hash, device),) = state.listed
+    statement = RegisterStatement(
+        office.config.origin.encode(),
+        office.key.public,
+        sha256(request.token),
+        account,
+        device_hash,
+        caller.hello.nonce,
+    )
+    check_register(state.account_key, device, statement, tls.decode(RegisterProof, request.proof))
+    name = checked_claim(state, request.name_claim) if request.name_claim is not None else None
+    return _Applicant(state, tls.encode(update), device_hash, name)
+
+
+def checked_claim(state: AccountState, claim: bytes) -> NameRow:
+    """RemoteError: the claim is malformed, or of another account or key."""
+    checked = check_name_claim(state, SignedNameClaim.decode(claim))
+    return NameRow(checked.name.decode(), state.genesis_hash, claim)
+
+
+def _account_row(state: AccountState, chain: bytes) -> AccountRow:
+    return AccountRow(
+        state.genesis_hash,
+        account_id(state.genesis_hash),
+        state.head,
+        state.key_epoch,
+        state.version,
+        state.encode(),
+        chain,
+    )
+
+
+# --- device lists ---
+
+
+async def stored_account(office: Office, account: bytes) -> AccountRow:
+    """Of a logged-in caller: it is there."""
+    row = await office.storage.account(account)
+    if row is None:
+        raise Refusal(api.UNKNOWN, "the relay does not know this account")
+    return row
+
+
+async def put_list(office: Office, caller: Caller, request: api.PutList, moment: Moment) -> api.Ok:
+    """The next list, judged as a contact judges it, then compare-and-set on the head it was judged against.
+
+    A device that is no longer listed loses its mailbox, its prekeys and its connection.
+    """
+    office.spend("list", caller.genesis_hash, moment)
+    signed = tls.decode(SignedLink, request.link)
+    body = tls.decode(ListBody, request.body)
+    rotation = tls.decode(SignedRotation, request.rotation) if request.rotation is not None else None
+    row = await stored_account(office, caller.genesis_hash)
+    if signed.link.head == row.head:
+        return api.Ok()
+    before = AccountState.decode(row.state)
+    chain = tls.decode(AccountUpdate, row.chain)
+    _require_next(before, chain, signed, rotation)
+    try:
+        after, _ = advance(
+            before, step_update(signed, body, request.devices, rotation=rotation), moment.now_s
+        )
+    except ForkDetected:
+        raise _list_conflict() from None
+    known = tuple(entry.device for entry in before.devices if entry.device is not None)
+    extended = tls.encode(chain.extended(signed, body, (*known, *request.devices), rotation))
+    if len(extended) > limits.FRAME_MAX_BYTES - _FRAME_ROOM_BYTES:
+        raise Refusal(api.TOO_LARGE, "the account's history no longer fits one answer of the relay")
+    change = ListChange(row.head, _account_row(after, extended), after.body.device_hashes)
+    if not await office.storage.put_list(change):
+        raise _list_conflict()
+    for device_hash in set(before.body.device_hashes) - set(after.body.device_hashes):
+        _dismiss(office, device_hash)
+    return api.Ok()
+
+
+def _require_next(
+    before: AccountState, chain: AccountUpdate, signed: SignedLink, rotation: SignedRotation | None
+) -> None:
+    """Refusal CONFLICT unless the link names the stored head, or its rotation a stored link to cut to."""
+    if rotation is None:
+        follows = signed.link.previous == before.head
+    else:
+        cut = (rotation.rotation.last_version, rotation.rotation.last_head)
+        follows = cut in ((link.version, link.head) for link in chain.links)
+    if not follows:
+        raise _list_conflict()
+    if len(chain.links) >= limits.LINKS_MAX:
+        raise Refusal(api.TOO_LARGE, "the account has as many lists as one chain may have")
+
+
+def _list_conflict() -> Refusal:
+    return Refusal(api.CONFLICT, "the list does not follow the one that the relay has; fetch that one first")
+
+
+def _dismiss(office: Office, device_hash: bytes) -> None:
+    caller = office.sessions.get(device_hash)
+    if caller is not None:
+        office.unseat(caller)
+        caller.close(api.UNKNOWN, "this device was removed from its account")
+
+
+async def fetch(office: Office, caller: Caller, request: api.FetchAccount, moment: Moment) -> api.Account:
+    office.spend("account", caller.genesis_hash, moment)
+    row = await office.storage.account(request.genesis_hash)
+    if row is None:
+        raise Refusal(api.UNKNOWN, "the relay does not know this account")
+    if not request.known_version:
+        return api.Account(row.chain)
+    update = tls.decode(AccountUpdate, row.chain).since(request.known_epoch, request.known_version)
+    return api.Account(tls.encode(update))

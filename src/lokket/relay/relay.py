@@ -1,0 +1,175 @@
+"""The relay without a socket: a connection is a ``Caller``, a frame is a request, time is an argument.
+
+    connect -> Caller(hello)      handle(caller, request) -> reply      disconnect
+    drain(caller), notices(caller): what to push, whenever ``caller.wake`` was called
+
+A shell (``web``, the simulator, the test kit) calls ``handle`` for one request of a connection at a time,
+and ``drain`` never twice at once for one caller.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from lokket import limits
+from lokket.crypto.entropy import Entropy
+from lokket.crypto.keys import Ed25519KeyPair
+from lokket.errors import DecodeError, RemoteError
+from lokket.protocol.identity import Invite, sign_hello
+from lokket.relay import accounts, invites, keys, mailbox, names
+from lokket.relay.budgets import Budgets
+from lokket.relay.bus import Bus
+from lokket.relay.config import RelayConfig
+from lokket.relay.office import Caller, Moment, Office, Refusal
+from lokket.relay.storage.base import Storage, StorageBroken, StorageFull
+from lokket.wire import api
+
+__all__ = ["Caller", "Relay"]
+
+_log = logging.getLogger(__name__)
+
+Handler = Callable[[Office, Caller, Any, Moment], Awaitable[api.Reply]]
+
+
+async def _ping(office: Office, caller: Caller, request: api.Ping, moment: Moment) -> api.Ok:
+    return api.Ok()
+
+
+_BEFORE_LOGIN: Final[dict[type, Handler]] = {
+    api.Login: accounts.login,
+    api.Register: accounts.register,
+}
+_AFTER_LOGIN: Final[dict[type, Handler]] = {
+    api.Publish: keys.publish,
+    api.FetchAccount: accounts.fetch,
+    api.FetchBundle: keys.fetch_bundle,
+    api.PutList: accounts.put_list,
+    api.ClaimName: names.claim,
+    api.LookupName: names.lookup,
+    api.PutInvite: invites.put,
+    api.Send: mailbox.send,
+    api.Acknowledge: mailbox.acknowledge,
+    api.Ping: _ping,
+}
+
+
+class Relay:
+    """``counters``: requests by tag, refusals by code, ``fault`` for our own errors. No ids, no data."""
+
+    def __init__(self, storage: Storage, config: RelayConfig, key: Ed25519KeyPair, bus: Bus) -> None:
+        self._office = Office(storage, config, key, bus, Budgets(config.rates))
+        self._callers: set[Caller] = set()
+        self.counters: Counter[str] = Counter()
+
+    @property
+    def connections(self) -> int:
+        return len(self._callers)
+
+    @property
+    def storage(self) -> Storage:
+        return self._office.storage
+
+    def connect(self, now_ms: int, entropy: Entropy) -> Caller:
+        """A new connection; its greeting's nonce is drawn here and good for one login."""
+        office = self._office
+        nonce = entropy.draw(32)
+        hello = api.Hello(
+            versions=api.PROTOCOL_VERSIONS,
+            origin=office.config.origin,
+            relay_key=office.key.public,
+            nonce=nonce,
+            signature=sign_hello(office.key, office.config.origin, nonce, now_ms),
+            time_ms=now_ms,
+            open=office.config.open,
+        )
+        caller = Caller(hello, now_ms)
+        self._callers.add(caller)
+        return caller
+
+    async def handle(self, caller: Caller, request: api.Request, now_ms: int, entropy: Entropy) -> api.Reply:
+        """The answer, whatever was asked: what cannot be done is an ``api.Refused`` with a code."""
+        self.counters[type(request).__name__] += 1
+        try:
+            reply = await self._dispatch(caller, request, Moment(now_ms, entropy))
+        except Refusal as refusal:
+            reply = refusal.reply
+        except DecodeError:
+            reply = api.Refused(api.MALFORMED, "the request holds bytes that are not what they should be")
+        except RemoteError:
+            reply = api.Refused(api.INVALID, "something signed in the request does not verify")
+        except StorageFull:
+            reply = api.Refused(api.STORAGE_FULL, "the relay's disk is full; its operator must make room")
+        except StorageBroken:
+            reply = api.Refused(api.UNAVAILABLE, "the relay's disk failed; its operator must start it again")
+        except Exception as error:
+            # Ours to mend, not theirs to see; its text may hold their data, so only its kind is logged.
+            self.counters["fault"] += 1
+            _log.error("a %s request failed with %s", type(request).__name__, _where(error))
+            reply = api.Refused(api.UNAVAILABLE, "the relay made a mistake; try again later")
+        if isinstance(reply, api.Refused):
+            self.counters[f"refused {reply.code}"] += 1
+        return reply
+
+    async def _dispatch(self, caller: Caller, request: api.Request, moment: Moment) -> api.Reply:
+        if caller.closing is not None:
+            raise Refusal(api.UNAVAILABLE, "the connection is closing")
+        handler = _BEFORE_LOGIN.get(type(request))
+        if handler is None:
+            if not caller.logged_in:
+                raise Refusal(api.NOT_LOGGED_IN, "log in first")
+            handler = _AFTER_LOGIN[type(request)]
+        return await handler(self._office, caller, request, moment)
+
+    async def drain(self, caller: Caller, now_ms: int) -> api.Deliver | None:
+        """Waiting envelopes not yet pushed here, within the window of unacknowledged ones; else None."""
+        try:
+            deliver = await mailbox.drain(self._office, caller)
+        except (StorageFull, StorageBroken):
+            return None
+        if deliver is not None:
+            self.counters["delivered"] += len(deliver.envelopes)
+        return deliver
+
+    def notices(self, caller: Caller) -> tuple[api.PairsLow | api.Closing, ...]:
+        """Pushes that are due, once each. After ``Closing`` the shell closes the connection."""
+        due: list[api.PairsLow | api.Closing] = []
+        if caller.pairs_low is not None:
+            due.append(api.PairsLow(caller.pairs_low))
+            caller.pairs_low = None
+        if caller.closing is not None:
+            due.append(caller.closing)
+        return tuple(due)
+
+    def disconnect(self, caller: Caller) -> None:
+        self._callers.discard(caller)
+        self._office.unseat(caller)
+        if caller.closing is None:
+            caller.closing = api.Closing(api.UNAVAILABLE, "the connection is closed")
+
+    def close_all(self, code: str, sentence: str) -> None:
+        """Ask every connection to close: the relay stops."""
+        for caller in tuple(self._callers):
+            caller.close(code, sentence)
+
+    async def first_member_invite(self, now_ms: int, entropy: Entropy) -> Invite | None:
+        """A link for registering alone, replacing the one before; None once the relay has a member."""
+        return await invites.first_member(self._office, Moment(now_ms, entropy))
+
+    async def upkeep(self, now_ms: int) -> None:
+        """Drop what has expired. Call it every ``limits.UPKEEP_S``; the work of one call is bounded."""
+        self._office.budgets.forget_idle(now_ms, limits.EXPIRE_ROWS_PER_UPKEEP)
+        self.counters["expired"] += await self._office.storage.expire(
+            now_ms // 1000, limits.EXPIRE_ROWS_PER_UPKEEP
+        )
+
+
+def _where(error: BaseException) -> str:
+    """The error's type and the line that raised it, without its text."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f"{trace.tb_frame.f_code.co_name}:{trace.tb_lineno}" if trace is not None else "?"
+    return f"{type(error).__name__} in {place}"

@@ -1,0 +1,1 @@
+"""What the relay keeps: one interface (``base``), one conformance suite (``tests/storage``)."""

@@ -1,0 +1,315 @@
+"""Storage in memory, for the simulator, the test kit and ``demo`` parts: gone with the process."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+
+from lokket import limits
+from lokket.relay.storage.base import (
+    AccountRow,
+    Counts,
+    DeviceRow,
+    Held,
+    InviteRow,
+    ListChange,
+    Mail,
+    NameRow,
+    NewAccount,
+    Quota,
+    Taken,
+    Waiting,
+)
+from lokket.wire import api
+
+
+@dataclass(slots=True)
+class _Device:
+    genesis_hash: bytes
+    last_nonce: bytes | None = None
+    manifest_number: int = 0
+    batch: bytes = b""
+    slots: bytes = b""
+    mail: dict[bytes, tuple[int, Mail]] = field(default_factory=dict)  # oldest first
+    mail_bytes: int = 0
+
+
+@dataclass(slots=True)
+class _Name:
+    row: NameRow
+    freed_s: int | None = None
+
+
+class MemoryStorage:
+    """``Storage``. No verb waits inside, so each is atomic under asyncio."""
+
+    def __init__(self) -> None:
+        self._accounts: dict[bytes, AccountRow] = {}
+        self._ids: dict[bytes, bytes] = {}
+        self._heads: dict[bytes, list[bytes]] = {}
+        self._devices: dict[bytes, _Device] = {}
+        self._names: dict[str, _Name] = {}
+        self._invites: dict[bytes, tuple[InviteRow, bytes | None]] = {}  # with who spent it
+        self._order = 0
+
+    # --- accounts ---
+
+    async def register(self, new: NewAccount, token_hash: bytes | None, now_s: int) -> str:
+        account = new.account
+        if account.genesis_hash in self._accounts:
+            return ""
+        if token_hash is not None and not await self.token_open(token_hash, account.genesis_hash, now_s):
+            return api.TOKEN_REFUSED
+        if account.account_id in self._ids or (new.name and not self._name_free(new.name)):
+            return api.CONFLICT
+        if token_hash is not None:
+            self._invites[token_hash] = (self._invites[token_hash][0], account.genesis_hash)
+        self._accounts[account.genesis_hash] = account
+        self._ids[account.account_id] = account.genesis_hash
+        self._heads[account.genesis_hash] = [account.head]
+        for device_hash in new.device_hashes:
+            self._devices[device_hash] = _Device(account.genesis_hash)
+        if new.name is not None:
+            self._names[new.name.name] = _Name(new.name)
+        return ""
+
+    async def account(self, genesis_hash: bytes) -> AccountRow | None:
+        return self._accounts.get(genesis_hash)
+
+    async def put_list(self, change: ListChange) -> bool:
+        genesis_hash = change.account.genesis_hash
+        held = self._accounts.get(genesis_hash)
+        if held is None or change.account.head == held.head:
+            return held is not None
+        if change.expected_head != held.head:
+            return False
+        self._accounts[genesis_hash] = change.account
+        self._heads[genesis_hash].append(change.account.head)
+        for device_hash in [
+            key for key, device in self._devices.items() if device.genesis_hash == genesis_hash
+        ]:
+            if device_hash not in change.device_hashes:
+                del self._devices[device_hash]
+        for device_hash in change.device_hashes:
+            self._devices.setdefault(device_hash, _Device(genesis_hash))
+        return True
+
+    async def find(self, prefix: bytes, limit: int) -> tuple[bytes, ...]:
+        return tuple(sorted(key for key in self._accounts if key.startswith(prefix)))[:limit]
+
+    # --- devices and their prekeys ---
+
+    async def device(self, device_hash: bytes) -> DeviceRow | None:
+        device = self._devices.get(device_hash)
+        if device is None:
+            return None
+        return DeviceRow(
+            device_hash,
+            device.genesis_hash,
+            device.last_nonce,
+            device.manifest_number,
+            len(device.slots),
+            len(device.mail),
+            device.mail_bytes,
+        )
+
+    async def login(self, device_hash: bytes, client_nonce: bytes) -> DeviceRow | None:
+        before = await self.device(device_hash)
+        if before is not None:
+            self._devices[device_hash].last_nonce = client_nonce
+        return before
+
+    async def publish(self, device_hash: bytes, number: int, batch: bytes, slots: bytes) -> bool:
+        device = self._devices.get(device_hash)
+        if device is None or number < device.manifest_number:
+            return False
+        if number == device.manifest_number:
+            return batch == device.batch
+        device.manifest_number, device.batch, device.slots = number, batch, slots
+        return True
+
+    async def take_pair(self, genesis_hash: bytes, device_hash: bytes, pick: int | None) -> Taken | None:
+        device = self._devices.get(device_hash)
+        if device is None or device.genesis_hash != genesis_hash or not device.manifest_number:
+            return None
+        if pick is None or not device.slots:
+            return Taken(device.batch, None, len(device.slots))
+        at = pick % len(device.slots)
+        slot = device.slots[at]
+        device.slots = device.slots[:at] + device.slots[at + 1 :]
+        return Taken(device.batch, slot, len(device.slots))
+
+    # --- names and invites ---
+
+    def _name_free(self, row: NameRow) -> bool:
+        held = self._names.get(row.name)
+        return held is None or held.row.genesis_hash == row.genesis_hash
+
+    async def claim_name(self, row: NameRow, now_s: int) -> bool:
+        if not self._name_free(row):
+            return False
+        for held in self._names.values():
+            if held.row.genesis_hash == row.genesis_hash and held.freed_s is None:
+                held.freed_s = now_s
+        self._names[row.name] = _Name(row)
+        return True
+
+    async def name(self, name: str) -> NameRow | None:
+        held = self._names.get(name)
+        return held.row if held is not None and held.freed_s is None else None
+
+    async def put_invite(self, row: InviteRow, open_max: int, now_s: int) -> str:
+        if row.token_hash in self._invites:
+            return "" if self._invites[row.token_hash][0].creator == row.creator else api.CONFLICT
+        of_creator = [
+            held.token_hash
+            for held, spent_by in self._invites.values()
+            if held.creator == row.creator and spent_by is None and held.expires_s > now_s
+        ]
+        if row.creator is None:
+            for token_hash in of_creator:
+                del self._invites[token_hash]
+        elif len(of_creator) >= open_max:
+            return api.RATE_LIMITED
+        self._invites[row.token_hash] = (row, None)
+        return ""
+
+    async def token_open(self, token_hash: bytes, genesis_hash: bytes, now_s: int) -> bool:
+        row, spent_by = self._invites.get(token_hash, (None, None))
+        return row is not None and row.expires_s > now_s and spent_by in (None, genesis_hash)
+
+    # --- mailboxes ---
+
+    async def append(self, mail: tuple[Mail, ...], quota: Quota) -> tuple[str, ...]:
+        return tuple(self._append(one, quota) for one in mail)
+
+    def _append(self, mail: Mail, quota: Quota) -> str:
+        device = self._devices.get(mail.device_hash)
+        if device is None or device.genesis_hash != mail.genesis_hash:
+            return api.UNKNOWN
+        if mail.envelope_id in device.mail:
+            same = device.mail[mail.envelope_id][1].envelope == mail.envelope
+            return "" if same else api.CONFLICT
+        if mail.head in self._heads[mail.genesis_hash][:-1]:
+            return api.STALE_LIST
+        size = len(mail.envelope)
+        if len(device.mail) >= quota.count or device.mail_bytes + size > quota.size_bytes:
+            return api.MAILBOX_FULL
+        self._order += 1
+        device.mail[mail.envelope_id] = (self._order, mail)
+        device.mail_bytes += size
+        return ""
+
+    async def waiting(
+        self, device_hash: bytes, after: int, limit: int, max_bytes: int
+    ) -> tuple[Waiting, ...]:
+        device = self._devices.get(device_hash)
+        found: list[Waiting] = []
+        size = 0
+        for order, mail in device.mail.values() if device is not None else ():
+            if order <= after:
+                continue
+            size += len(mail.envelope)
+            if len(found) == limit or (found and size > max_bytes):
+                break
+            found.append(Waiting(order, mail.envelope_id, mail.envelope))
+        return tuple(found)
+
+    async def acknowledge(self, device_hash: bytes, envelope_ids: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        device = self._devices.get(device_hash)
+        if device is None:
+            return ()
+        deleted = tuple(key for key in dict.fromkeys(envelope_ids) if key in device.mail)
+        for key in deleted:
+            device.mail_bytes -= len(device.mail.pop(key)[1].envelope)
+        return deleted
+
+    # --- upkeep ---
+
+    async def expire(self, now_s: int, limit: int) -> int:
+        old_mail = [
+            (device_hash, key)
+            for device_hash, device in self._devices.items()
+            for key, (_, mail) in device.mail.items()
+            if mail.expires_h * 3600 <= now_s
+        ][:limit]
+        for device_hash, key in old_mail:
+            await self.acknowledge(device_hash, (key,))
+        old_invites = [key for key, (row, _) in self._invites.items() if row.expires_s <= now_s][:limit]
+        for token_hash in old_invites:
+            del self._invites[token_hash]
+        rested_s = now_s - limits.NAME_REST_DAYS * limits.DAY_S
+        old_names = [
+            key for key, held in self._names.items() if held.freed_s is not None and held.freed_s <= rested_s
+        ][:limit]
+        for name in old_names:
+            del self._names[name]
+        return len(old_mail) + len(old_invites) + len(old_names)
+
+    async def counts(self) -> Counts:
+        return Counts(
+            len(self._accounts),
+            len(self._devices),
+            sum(len(device.mail) for device in self._devices.values()),
+            sum(device.mail_bytes for device in self._devices.values()),
+        )
+
+    async def held(self, genesis_hash: bytes) -> tuple[Held, ...]:
+        account = self._accounts.get(genesis_hash)
+        if account is None:
+            return ()
+        rows: list[Held] = [_held("accounts", account)]
+        for head in self._heads[genesis_hash]:
+            rows.append(Held("heads", (("genesis_hash", genesis_hash), ("head", head))))
+        mine = {key: device for key, device in self._devices.items() if device.genesis_hash == genesis_hash}
+        for key, device in mine.items():
+            rows.append(_held_device(key, device))
+        for key, device in mine.items():
+            if device.manifest_number:
+                rows.append(Held("batches", (("device_hash", key), ("batch", device.batch))))
+        for name in self._names.values():
+            if name.row.genesis_hash == genesis_hash:
+                rows.append(Held("names", (*_held("names", name.row).columns, ("freed_s", name.freed_s))))
+        for row, spent_by in self._invites.values():
+            if genesis_hash in (row.creator, spent_by):
+                rows.append(Held("invites", (*_held("invites", row).columns, ("spent_by", spent_by))))
+        for order, mail in sorted(
+            (order, mail) for device in self._devices.values() for order, mail in device.mail.values()
+        ):
+            if mail.device_hash in mine or genesis_hash in mail.envelope:
+                rows.append(_held_mail(order, mail))
+        return tuple(rows)
+
+    async def close(self) -> None:
+        pass
+
+
+def _held(table: str, row: AccountRow | NameRow | InviteRow) -> Held:
+    return Held(table, tuple((column.name, getattr(row, column.name)) for column in fields(row)))
+
+
+def _held_device(device_hash: bytes, device: _Device) -> Held:
+    return Held(
+        "devices",
+        (
+            ("device_hash", device_hash),
+            ("genesis_hash", device.genesis_hash),
+            ("last_nonce", device.last_nonce),
+            ("manifest_number", device.manifest_number),
+            ("slots", device.slots),
+            ("mail_count", len(device.mail)),
+            ("mail_bytes", device.mail_bytes),
+        ),
+    )
+
+
+def _held_mail(order: int, mail: Mail) -> Held:
+    return Held(
+        "mail",
+        (
+            ("id", order),
+            ("device_hash", mail.device_hash),
+            ("envelope_id", mail.envelope_id),
+            ("expires_h", mail.expires_h),
+            ("envelope", mail.envelope),
+        ),
+    )

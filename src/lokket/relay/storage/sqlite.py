@@ -1,0 +1,239 @@
+"""Storage in one SQLite file: WAL, ``synchronous=FULL``, one writer thread with group commit.
+
+Reads use a second connection in the caller's thread and see what is committed, nothing else. Traps:
+SQLite before 3.51.3 can corrupt a WAL database (sqlite.org/wal.html#walresetbug); ``NORMAL`` loses
+acknowledged rows in a power cut.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+import apsw
+
+from lokket import limits
+from lokket.errors import LocalError
+from lokket.relay.storage import jobs
+from lokket.relay.storage.base import (
+    AccountRow,
+    Counts,
+    DeviceRow,
+    Held,
+    InviteRow,
+    ListChange,
+    Mail,
+    NameRow,
+    NewAccount,
+    Quota,
+    Taken,
+    Waiting,
+)
+from lokket.relay.storage.schema import migrate
+from lokket.relay.storage.writer import Writer
+
+VERSION_MIN: Final = (3, 51, 3)
+_PAGE_BYTES: Final = 4096
+_PRAGMAS: Final = (
+    f"PRAGMA page_size = {_PAGE_BYTES}",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA secure_delete = ON",
+    "PRAGMA trusted_schema = OFF",
+    "PRAGMA wal_autocheckpoint = 4000",
+    "PRAGMA journal_size_limit = 33554432",
+    "PRAGMA temp_store = MEMORY",
+)
+
+
+def require_version(version: str = "") -> None:
+    """LocalError unless SQLite is new enough."""
+    version = version or apsw.sqlite_lib_version()
+    if tuple(int(part) for part in version.split(".")[:3]) < VERSION_MIN:
+        raise LocalError(
+            f"SQLite {version} can corrupt this database; 3.51.3 or newer is needed: "
+            "reinstall the package apsw-sqlite3mc"
+        )
+
+
+class SQLiteStorage:
+    """``Storage``. ``vfs`` is for tests that make a disk fail."""
+
+    def __init__(self, path: Path, *, max_bytes: int = 0, vfs: str | None = None) -> None:
+        require_version()
+        self._path = path
+        self._suspect = path.with_name(path.name + ".suspect")
+        if not path.exists():
+            os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
+        self._reader: apsw.Connection | None = None
+        connection = _open(path, vfs)
+        try:
+            if self._suspect.exists():
+                _check_integrity(connection)
+                self._suspect.unlink()
+            migrate(connection)
+            if max_bytes:
+                connection.pragma("max_page_count", max(max_bytes // _PAGE_BYTES, 1))
+            self._mail_ids = jobs.MailIds(connection)
+            self._reader = _open(path, vfs)
+            self._reader.pragma("query_only", True)
+        except BaseException:
+            connection.close()
+            raise
+        self._connection = connection
+        self._writer = Writer(connection, self._has_room, self._mark_suspect)
+
+    @property
+    def broken(self) -> bool:
+        return self._writer.broken
+
+    @property
+    def transactions(self) -> int:
+        """Commits since the start."""
+        return self._writer.transactions
+
+    def _has_room(self) -> bool:
+        return shutil.disk_usage(self._path.parent).free > limits.DISK_RESERVE_BYTES
+
+    def _mark_suspect(self) -> None:
+        with contextlib.suppress(OSError):  # on the disk that failed; the check is then left out
+            self._suspect.touch(mode=0o600)
+
+    def _read(self, sql: str, bindings: tuple[Any, ...]) -> Iterable[tuple[Any, ...]]:
+        assert self._reader is not None
+        return self._reader.execute(sql, bindings)
+
+    def _one(self, sql: str, *bindings: Any) -> tuple[Any, ...] | None:
+        rows = list(self._read(sql, bindings))
+        return rows[0] if rows else None
+
+    # --- accounts ---
+
+    async def register(self, new: NewAccount, token_hash: bytes | None, now_s: int) -> str:
+        return await self._writer.run(lambda db: jobs.register(db, new, token_hash, now_s), grows=True)
+
+    async def account(self, genesis_hash: bytes) -> AccountRow | None:
+        row = self._one(
+            "SELECT * FROM accounts WHERE genesis_hash = ?",
+            genesis_hash,
+        )
+        return AccountRow(*row) if row else None
+
+    async def put_list(self, change: ListChange) -> bool:
+        return await self._writer.run(lambda db: jobs.put_list(db, change), grows=True)
+
+    async def find(self, prefix: bytes, limit: int) -> tuple[bytes, ...]:
+        rows = self._read(
+            "SELECT genesis_hash FROM accounts WHERE substr(genesis_hash, 1, ?) = ? "
+            "ORDER BY genesis_hash LIMIT ?",
+            (len(prefix), prefix, limit),
+        )
+        return tuple(row[0] for row in rows)
+
+    # --- devices and their prekeys ---
+
+    async def device(self, device_hash: bytes) -> DeviceRow | None:
+        row = self._one(jobs.DEVICE, device_hash)
+        return DeviceRow(*row) if row else None
+
+    async def login(self, device_hash: bytes, client_nonce: bytes) -> DeviceRow | None:
+        return await self._writer.run(lambda db: jobs.login(db, device_hash, client_nonce), grows=False)
+
+    async def publish(self, device_hash: bytes, number: int, batch: bytes, slots: bytes) -> bool:
+        return await self._writer.run(
+            lambda db: jobs.publish(db, device_hash, number, batch, slots), grows=True
+        )
+
+    async def take_pair(self, genesis_hash: bytes, device_hash: bytes, pick: int | None) -> Taken | None:
+        return await self._writer.run(
+            lambda db: jobs.take_pair(db, genesis_hash, device_hash, pick), grows=False
+        )
+
+    # --- names and invites ---
+
+    async def claim_name(self, row: NameRow, now_s: int) -> bool:
+        return await self._writer.run(lambda db: jobs.claim_name(db, row, now_s), grows=True)
+
+    async def name(self, name: str) -> NameRow | None:
+        row = self._one(
+            "SELECT name, genesis_hash, claim FROM names WHERE name = ? AND freed_s IS NULL", name
+        )
+        return NameRow(*row) if row else None
+
+    async def put_invite(self, row: InviteRow, open_max: int, now_s: int) -> str:
+        return await self._writer.run(lambda db: jobs.put_invite(db, row, open_max, now_s), grows=True)
+
+    async def token_open(self, token_hash: bytes, genesis_hash: bytes, now_s: int) -> bool:
+        return self._one(jobs.INVITE_OPEN, token_hash, now_s, genesis_hash) is not None
+
+    # --- mailboxes ---
+
+    async def append(self, mail: tuple[Mail, ...], quota: Quota) -> tuple[str, ...]:
+        if not mail:
+            return ()
+        return await self._writer.run(lambda db: jobs.append(db, mail, quota, self._mail_ids), grows=True)
+
+    async def waiting(
+        self, device_hash: bytes, after: int, limit: int, max_bytes: int
+    ) -> tuple[Waiting, ...]:
+        found: list[Waiting] = []
+        size = 0
+        for row in self._read(jobs.WAITING, (device_hash, after, limit)):
+            size += len(row[2])
+            if found and size > max_bytes:
+                break
+            found.append(Waiting(*row))
+        return tuple(found)
+
+    async def acknowledge(self, device_hash: bytes, envelope_ids: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        return await self._writer.run(lambda db: jobs.acknowledge(db, device_hash, envelope_ids), grows=False)
+
+    # --- upkeep ---
+
+    async def expire(self, now_s: int, limit: int) -> int:
+        if not any(self._one(sql, *bindings) for sql, bindings in jobs.due(now_s)):
+            return 0
+        return await self._writer.run(lambda db: jobs.expire(db, now_s, limit), grows=False)
+
+    async def counts(self) -> Counts:
+        row = self._one(jobs.COUNTS)
+        assert row is not None
+        return Counts(*row)
+
+    async def held(self, genesis_hash: bytes) -> tuple[Held, ...]:
+        assert self._reader is not None
+        return jobs.held(self._reader, genesis_hash)
+
+    async def close(self) -> None:
+        """After what was asked for is written. The log is folded into the file, deleted mail with it."""
+        await self._writer.close()
+        if self._reader is not None:
+            self._reader.close()
+        self._connection.close()
+
+
+def _open(path: Path, vfs: str | None) -> apsw.Connection:
+    try:
+        connection = apsw.Connection(str(path), vfs=vfs)
+        connection.set_busy_timeout(2_000)
+        for pragma in _PRAGMAS:
+            connection.execute(pragma).fetchall()
+        mode = connection.pragma("journal_mode", "wal")
+    except apsw.NotADBError:
+        raise LocalError(f"{path.name} is no database; name another data directory") from None
+    if mode != "wal":
+        connection.close()
+        raise LocalError("the data directory's file system cannot keep a write-ahead log; use a local disk")
+    return connection
+
+
+def _check_integrity(connection: apsw.Connection) -> None:
+    """After a disk failure, before anything is accepted again."""
+    if connection.pragma("integrity_check") != "ok":
+        raise LocalError(
+            "the disk failed earlier and the relay's data is damaged; keep a copy of the data directory "
+            "and restore a backup"
+        )
