@@ -70,7 +70,7 @@ clean: ## remove all that was installed or built here
 
 $(VENV)/.stamp-venv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
-	  echo "lokket needs Python 3.11 or newer, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || true)." ; \
+	  echo "lokket needs Python 3.11 or newer; '$(PYTHON) --version' says: $$($(PYTHON) --version 2>&1)" ; \
 	  echo "Name a newer one: make $(MAKECMDGOALS) PYTHON=python3.12" ; exit 1 ; }
 	@test -x $(RUN)/python || { echo "Making $(VENV)" ; $(PYTHON) -m venv $(VENV) ; } || { \
 	  rm -rf $(VENV) ; echo "$(PYTHON) cannot make virtual environments; on Debian: apt install python3-venv" ; exit 1 ; }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+from enum import Enum
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +22,8 @@ def public_modules() -> list[str]:
 def describe(module: str, name: str) -> str:
     value = getattr(importlib.import_module(module), name)
     if inspect.isclass(value):
+        if issubclass(value, Enum):
+            return f"{module}.{name}[{', '.join(value.__members__)}]"
         if issubclass(value, BaseException) or getattr(value, "_is_protocol", False):
             return f"{module}.{name}"
         return f"{module}.{name}{parameters(value)}"

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.house.test_readme import blocks
 from tests.house.tree import ROOT, modules
 
 LIBRARY = ("lokket.codec", "lokket.crypto", "lokket.protocol")
@@ -65,3 +66,10 @@ def test_every_module_of_the_library_imports(unpacked_wheel: Path) -> None:
     assert set(names) <= set(loaded)
     rooms = {name.split(".")[1] for name in loaded if "." in name}
     assert rooms <= {"codec", "crypto", "protocol", "errors", "limits"}
+
+
+def test_the_readme_session_runs(unpacked_wheel: Path) -> None:
+    code = next(
+        code for place, code in blocks() if place.startswith("README.md") and "pairwise.begin" in code
+    )
+    run_bare(code, unpacked_wheel)

@@ -42,7 +42,7 @@ PURE: Final = frozenset({"codec", "crypto", "protocol", "wire", "engine"})
 IMPURE_MODULES: Final = frozenset(
     {"asyncio", "time", "datetime", "os", "random", "secrets", "socket", "sqlite3", "threading"}
     | {"concurrent", "contextvars", "http", "logging", "multiprocessing", "pathlib", "queue", "select"}
-    | {"selectors", "shutil", "signal", "ssl", "subprocess", "tempfile", "uuid"}
+    | {"selectors", "shutil", "signal", "ssl", "subprocess", "tempfile"}
 )
 THIRD_PARTY: Final = {
     "errors": frozenset[str](),
@@ -139,6 +139,7 @@ def declared_packages() -> set[str]:
 # --- randomness enters at one place ---
 
 DRAWING_METHODS: Final = frozenset({"encapsulate", "generate", "generate_private_key"})
+DRAWING_FUNCTIONS: Final = frozenset({"urandom", "uuid1", "uuid4"})
 
 
 def draws(module: Module) -> list[str]:
@@ -148,7 +149,12 @@ def draws(module: Module) -> list[str]:
     }
     has_hpke = any("hpke" in f"{item.module} {item.names}".lower() for item in module.imports
                    if item.module.startswith("cryptography"))  # fmt: skip
-    wrong = []
+    wrong = [
+        f"{module.at(item.line)}: {name} draws; take it from Entropy"
+        for item in module.imports
+        for name in item.names
+        if name in DRAWING_FUNCTIONS
+    ]
     for node in ast.walk(module.tree):
         if not isinstance(node, ast.Attribute):
             continue
@@ -158,7 +164,7 @@ def draws(module: Module) -> list[str]:
             or (node.attr == "encapsulate" and not receiver.endswith("entropy"))
             or (node.attr == "sign" and receiver.endswith(".key"))
             or (has_hpke and node.attr in ("encrypt", "seal"))
-            or (node.attr == "urandom")
+            or node.attr in DRAWING_FUNCTIONS
         ):
             wrong.append(f"{module.at(node.lineno)}: {receiver}.{node.attr} draws; take it from Entropy")
     return wrong
@@ -229,6 +235,7 @@ def test_an_impurity_is_seen(name: str, text: str) -> None:
         "pair.key.sign(message, context)",
         "from cryptography.hazmat.primitives import hpke\nsuite.encrypt(message, key)",
         "import os\nos.urandom(3)",
+        "from uuid import uuid4",
     ],
 )
 def test_a_draw_is_seen(text: str) -> None:
