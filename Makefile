@@ -24,7 +24,7 @@ PEER := tests/interop/libsignal
 .PHONY: help demo setup test lint format types test-unit test-interop sim fuzz lock bare interop clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
 
 demo: $(VENV)/.stamp-run ## a throwaway relay, two people and a first message; then you type
 	@$(RUN)/lokket demo
