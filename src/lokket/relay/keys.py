@@ -17,6 +17,7 @@ from lokket.relay.office import Caller, Moment, Office, Refusal
 from lokket.wire import api
 
 _PICK_BYTES: Final = 8
+_NUMBER_MAX: Final = 2**63 - 1  # what a database column holds
 
 
 async def publish(office: Office, caller: Caller, request: api.Publish, moment: Moment) -> api.Ok:
@@ -28,8 +29,10 @@ async def publish(office: Office, caller: Caller, request: api.Publish, moment: 
         raise Refusal(api.UNKNOWN, "this device was removed from its account")
     batch = tls.decode(PublicBatch, request.batch)
     number = batch.signed.manifest.number
+    if number > _NUMBER_MAX:
+        raise Refusal(api.INVALID, "no device has published that many batches")
     check_batch(batch, device, caller.genesis_hash, number - 1, moment.now_s)
-    slots = bytes(range(len(batch.pairs)))
+    slots = bytes(pair.leaf.slot for pair in batch.pairs)
     if not await office.storage.publish(caller.device_hash, number, request.batch, slots):
         raise Refusal(api.CONFLICT, "the relay has a batch with this number or a higher one")
     return api.Ok()

@@ -269,6 +269,7 @@ MAILBOX_FULL: Final = "mailbox-full"
 STORAGE_FULL: Final = "storage-full"
 UNAVAILABLE: Final = "unavailable"
 VERSION: Final = "version"
+BUSY: Final = frozenset({RATE_LIMITED, STORAGE_FULL, UNAVAILABLE})  # the same request may do later
 CODES: Final = frozenset(
     {
         NOT_LOGGED_IN,
@@ -294,6 +295,13 @@ _relay_frames = msgspec.msgpack.Decoder(RelayFrame)
 _envelopes = msgspec.msgpack.Decoder(Envelope)
 
 
+class _Numbered(Struct, frozen=True, array_like=True):
+    number: Annotated[int, Meta(ge=1, le=2**32 - 1)]
+
+
+_numbered = msgspec.msgpack.Decoder(_Numbered)
+
+
 def encode(value: Struct) -> bytes:
     return _encoder.encode(value)
 
@@ -301,6 +309,14 @@ def encode(value: Struct) -> bytes:
 def decode_client_frame(data: bytes) -> ClientFrame:
     """DecodeError: not a client frame."""
     return _decode(_client_frames, data)
+
+
+def frame_number(data: bytes) -> int | None:
+    """The number of a client frame whose request ``decode_client_frame`` does not know, to refuse it by."""
+    try:
+        return _numbered.decode(data).number
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return None
 
 
 def decode_relay_frame(data: bytes) -> RelayFrame:

@@ -127,6 +127,10 @@ class Held:
 
 
 class Storage(Protocol):
+    @property
+    def broken(self) -> bool:
+        """Whether every further change will be refused with StorageBroken."""
+
     # --- accounts ---
 
     async def register(self, new: NewAccount, token_hash: bytes | None, now_s: int) -> str:

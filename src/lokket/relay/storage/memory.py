@@ -51,6 +51,10 @@ class MemoryStorage:
         self._invites: dict[bytes, tuple[InviteRow, bytes | None]] = {}  # with who spent it
         self._order = 0
 
+    @property
+    def broken(self) -> bool:
+        return False
+
     # --- accounts ---
 
     async def register(self, new: NewAccount, token_hash: bytes | None, now_s: int) -> str:
