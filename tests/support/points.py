@@ -43,6 +43,12 @@ def with_torsion(ed25519_public: bytes) -> tuple[bytes, ...]:
     return tuple(_montgomery(_add(point, torsion)) for torsion in _torsion() if torsion != (0, 1))
 
 
+def edwards(u: bytes) -> bytes:
+    """An Ed25519 encoding of the point with this u-coordinate."""
+    number = int.from_bytes(u, "little")
+    return ((number - 1) * pow(number + 1, -1, P) % P).to_bytes(32, "little")
+
+
 def ed25519_with_torsion(ed25519_public: bytes) -> tuple[bytes, ...]:
     """Ed25519 encodings of mixed order: the key plus each of the 7 other points of order dividing 8."""
     point = _decompress(ed25519_public)

@@ -16,7 +16,7 @@ from lokket.codec.tls import U32, U64, Bytes32, OpaqueV
 from lokket.crypto.entropy import Entropy
 from lokket.crypto.erasure import CHUNK_BYTES, CHUNK_INDEX_MAX
 from lokket.crypto.primitives import hkdf_sha256
-from lokket.errors import DecodeError, DecryptionFailed, DuplicateMessage, LocalError
+from lokket.errors import DecodeError, DecryptionFailed, LocalError
 from lokket.limits import SKIP_AHEAD_MAX, SKIPPED_KEYS_MAX
 from lokket.protocol.pairwise import braid, skipped
 from lokket.protocol.pairwise.braid import CHUNKED, Message, Payload, Secret
@@ -80,7 +80,7 @@ def send(state: Spqr, entropy: Entropy) -> tuple[Spqr, bytes, bytes]:
 
 
 def receive(state: Spqr, pq_ratchet: bytes, work: Work) -> tuple[Spqr, bytes]:
-    """(state, message key salt 32 B). DecodeError, DecryptionFailed, DuplicateMessage, KeyRefused."""
+    """(state, message key salt 32 B). DecodeError, DecryptionFailed, KeyRefused."""
     message, index = _decode(pq_ratchet)
     braid_state, secret = braid.receive(state.braid, message)
     root, links = _add_epoch(state, secret)
@@ -98,7 +98,8 @@ def _receive_key(link: Link, index: int, work: Work) -> tuple[Link, bytes]:
     if index <= last:
         found = skipped.take(link.late, index)
         if found is None:
-            raise DuplicateMessage("a post-quantum key was used before")
+            # No duplicate yet: the message may be another session's. The Double Ratchet tells, by its key.
+            raise DecryptionFailed("a post-quantum key is gone", code="pq-key-gone")
         return Link(link.epoch, link.send_key, link.send_index, chain_key, last, found[0]), found[1]
     if index - last > SKIP_AHEAD_MAX + 1:
         raise DecryptionFailed("a message is too far ahead", code="too-far-ahead")
