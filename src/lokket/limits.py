@@ -49,6 +49,8 @@ INVITE_GRACE_S: Final = 7 * DAY_S
 PADDING_BLOCK_BYTES: Final = 256
 CONTENT_MAX_BYTES: Final = 64 * 1024  # larger goes to an attachment
 ACKNOWLEDGED_SEQS_MAX: Final = 10
+CONTENT_IDS_MAX: Final = 64  # ids in one receipt or healing request
+CONTENT_IDS_SMALL: Final = 7  # as many as fit the smallest bucket: senders split there
 HEAL_REQUESTS_PER_DAY: Final = 5
 HEAL_RESENDS_MAX: Final = 3
 OUTBOX_DAYS: Final = 14
@@ -56,6 +58,7 @@ OUTBOX_DAYS: Final = 14
 # --- engine ---
 TEXT_MAX_BYTES: Final = 60 * 1024
 WAITING_ENVELOPES_MAX: Final = 1_000  # held for accounts not yet known; more stay on the relay
+QUARANTINE_MAX: Final = 1_000  # envelopes that did not open, newest kept
 SEEN_DAYS: Final = 45  # envelope ids remembered: longer than the relay keeps mail
 RECEIPTS_KEPT_DAYS: Final = 2  # our own receipts, in case the peer asks for them again
 
@@ -90,6 +93,20 @@ BUDGETS_MAX: Final = 100_000  # rate limits kept in memory, oldest dropped first
 EXPIRE_ROWS_PER_UPKEEP: Final = 500
 UPKEEP_S: Final = 60
 DISK_RESERVE_BYTES: Final = 64 * 1024 * 1024  # kept free so that acknowledging and deleting go on
+
+# --- client ---
+ARGON2_MEMORY_MAX_KIB: Final = 1024 * 1024  # what a vault's key file may ask for
+ARGON2_PASSES_MAX: Final = 16
+ARGON2_LANES_MAX: Final = 16
+KEY_FILE_MAX_BYTES: Final = 4_096
+PASSPHRASE_MAX_BYTES: Final = 1_024
+RECONNECT_FIRST_MS: Final = 200  # doubling
+RECONNECT_LAST_MS: Final = 30_000
+OPEN_WAIT_S: Final = 10  # for the socket, and again for the relay's greeting
+ANSWER_WAIT_S: Final = 60  # a relay that leaves a call unanswered for so long is hung up on
+EVENTS_QUEUED_MAX: Final = 256  # between the socket and the driver; a full queue stops reading
+EVENTS_PER_COMMIT_MAX: Final = 32  # deliveries that share one transaction
+TIDY_IDLE_S: Final = 5  # without work, until the vault's log is cut
 
 # --- clocks ---
 CLOCK_SKEW_S: Final = 300  # how far two honest clocks may disagree
