@@ -10,7 +10,7 @@ import msgspec
 from lokket.codec import tls
 from lokket.crypto.primitives import sha256
 from lokket.engine import book, contacts, devices, invites, prekeys, upkeep
-from lokket.engine.events import Call, CreateAccount, HangUp, Online, Registered, TrustNotice
+from lokket.engine.events import CreateAccount, HangUp, Online, Redial, Registered, TrustNotice
 from lokket.engine.records import Account, OutboxRow, rows, save
 from lokket.engine.step import Step, account_of, own_keys, own_state, require_account, save_account
 from lokket.engine.store import AWAITING, AWAITING_ID, BATCH, OUTBOX, PREKEY, SESSION
@@ -19,6 +19,7 @@ from lokket.protocol import identity
 from lokket.wire import api
 
 _NONCES_KEPT = 32
+_REDIAL_MS = 2_000
 _OWN = ""  # the petname in notices about ourselves
 
 
@@ -111,8 +112,7 @@ def _register(step: Step, account: Account, hello: api.Hello) -> None:
         proof=tls.encode(proof),
         name_claim=claim,
     )
-    step.link.calls.add("register")
-    step.emit(Call("register", request))
+    step.ask("register", request)
 
 
 def _login(step: Step, account: Account, hello: api.Hello) -> None:
@@ -137,8 +137,7 @@ def _login(step: Step, account: Account, hello: api.Hello) -> None:
         time_s=step.now_s,
         signature=identity.sign_login(own_keys(account).auth, statement),
     )
-    step.link.calls.add("login")
-    step.emit(Call("login", request))
+    step.ask("login", request)
 
 
 def registered(step: Step, reply: api.Reply) -> None:
@@ -156,9 +155,11 @@ def registered(step: Step, reply: api.Reply) -> None:
             save_account(step.tx, account)
             if step.link.hello is not None:
                 _register(step, account, step.link.hello)
-        case api.Refused(code=code, sentence=sentence):
+        case api.Refused(code=code, sentence=sentence, retry_after_ms=retry_after_ms):
             book.fail(step, "register", sentence)
-            if code not in (api.RATE_LIMITED, api.UNAVAILABLE, api.STORAGE_FULL):
+            if code in api.BUSY:
+                step.emit(Redial(step.now_ms + max(retry_after_ms, _REDIAL_MS)))
+            else:
                 step.emit(HangUp(sentence))
 
 
@@ -169,10 +170,10 @@ def logged_in(step: Step, reply: api.Reply) -> None:
             account = _check_history(step, account, reply)
             save_account(step.tx, msgspec.structs.replace(account, confirmed=len(account.nonces)))
             _resume(step, account, reply)
-        case api.Refused(sentence=sentence):
-            # While joining the admin has not listed us yet; else the relay may be out of step. The
-            # driver reconnects with backoff either way.
+        case api.Refused(sentence=sentence, retry_after_ms=retry_after_ms):
+            # A joining device is refused until the admin device has listed it.
             book.fail(step, "login", sentence)
+            step.emit(Redial(step.now_ms + max(retry_after_ms, _REDIAL_MS)))
 
 
 def _resume(step: Step, account: Account, reply: api.LoggedIn) -> None:

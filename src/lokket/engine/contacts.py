@@ -17,7 +17,6 @@ from lokket.engine.store import ERRAND, Transaction
 from lokket.errors import LocalError, RemoteError
 from lokket.protocol import identity
 from lokket.wire import api
-from lokket.wire.content import Introduction
 
 _GONE = "the relay knows no such account"
 
@@ -101,6 +100,9 @@ def name_answered(step: Step, name: str, reply: api.Reply) -> None:
 
 def chain_arrived(step: Step, genesis_hash: bytes, reply: api.Reply) -> None:
     """A chain, or none. First contact, catching up, and the mail that waited for either."""
+    account = require_account(step.tx)
+    if not account.state and genesis_hash != account.genesis_hash:
+        return  # our own list comes first: this is asked again then
     known = book.known_state(step, genesis_hash)
     match reply:
         case api.Account(chain=chain):
@@ -108,7 +110,7 @@ def chain_arrived(step: Step, genesis_hash: bytes, reply: api.Reply) -> None:
                 update = tls.decode(identity.AccountUpdate, chain)
                 if known is None:
                     _first_contact(step, genesis_hash, update)
-                elif genesis_hash == require_account(step.tx).genesis_hash:
+                elif genesis_hash == account.genesis_hash:
                     trust.own_chain(step, known, update)
                 else:
                     trust.contact_chain(step, known, update)
@@ -116,17 +118,18 @@ def chain_arrived(step: Step, genesis_hash: bytes, reply: api.Reply) -> None:
                 _give_up(step, genesis_hash, f"the relay's answer on this account does not verify: {error}")
         case api.Refused(code=api.UNKNOWN):
             _give_up(step, genesis_hash, _GONE)
-        case api.Refused(sentence=sentence, retry_after_ms=retry_after_ms):
-            if not retry_after_ms:
-                _give_up(step, genesis_hash, sentence)
+        case api.Refused(sentence=sentence):
+            _give_up(step, genesis_hash, sentence)
     incoming.account_known(step, genesis_hash)
 
 
 def _first_contact(step: Step, genesis_hash: bytes, update: identity.AccountUpdate) -> None:
     account = require_account(step.tx)
     state = identity.first_contact(update, genesis_hash, step.now_s)
+    heads = trust.more_heads((), update)
     if genesis_hash == account.genesis_hash:
-        trust.own_first(step, state)
+        trust.own_first(step, state, heads)
+        resume(step)
         return
     errands = [
         (key, errand)
@@ -144,12 +147,14 @@ def _first_contact(step: Step, genesis_hash: bytes, update: identity.AccountUpda
                 return
     if errands:
         key, errand = errands[0]
-        _become_contact(step, key, errand, state)
+        _become_contact(step, key, errand, state, heads)
     elif genesis_hash in incoming.awaited(step.tx):
-        meet_stranger(step, state, known_to_us=incoming.vouched_for(step, genesis_hash))
+        _meet_stranger(step, state, heads, known_to_us=incoming.vouched_for(step, genesis_hash))
 
 
-def _become_contact(step: Step, key: bytes, errand: Errand, state: identity.AccountState) -> None:
+def _become_contact(
+    step: Step, key: bytes, errand: Errand, state: identity.AccountState, heads: tuple[bytes, ...]
+) -> None:
     step.tx.delete(ERRAND, key)
     auto = not errand.petname
     contact = Contact(
@@ -161,15 +166,18 @@ def _become_contact(step: Step, key: bytes, errand: Errand, state: identity.Acco
         level="unverified",
         name=errand.name or None,
         invite_secret=errand.invite_secret,
-        heads=(state.head,),
+        heads=heads,
         added_ms=step.now_ms,
     )
     _enter(step, contact, state)
     if errand.invite_secret:
-        introduce(step, contact, errand.creator_device, identity.derive_invite(errand.invite_secret).id)
+        invite_id = identity.derive_invite(errand.invite_secret).id
+        outbox.introduce(step, contact, errand.creator_device, invite_id)
 
 
-def meet_stranger(step: Step, state: identity.AccountState, *, known_to_us: bool) -> Contact:
+def _meet_stranger(
+    step: Step, state: identity.AccountState, heads: tuple[bytes, ...], *, known_to_us: bool
+) -> None:
     """Somebody wrote first: a request until the person accepts. One whom our own device knows is accepted."""
     contact = Contact(
         petname=f"stranger-{state.genesis_hash.hex()[:8]}",
@@ -178,27 +186,16 @@ def meet_stranger(step: Step, state: identity.AccountState, *, known_to_us: bool
         state=state.encode(),
         status="accepted" if known_to_us else "request",
         level="unverified",
-        heads=(state.head,),
+        heads=heads,
         added_ms=step.now_ms,
     )
     _enter(step, contact, state)
-    return contact
 
 
 def _enter(step: Step, contact: Contact, state: identity.AccountState) -> None:
     book.store(step.tx, contact)
     trust.learn_devices(step, state)
     book.announce(step, contact)
-
-
-def introduce(step: Step, contact: Contact, only_device: bytes = b"", invite_id: bytes = b"") -> None:
-    """Tell a contact what we call ourselves; with an invite, to its creator device alone, with the proof."""
-    account = require_account(step.tx)
-    book.store(step.tx, msgspec.structs.replace(contact, introduced=True))
-    body = Introduction(account.name, invite_id or None, None)
-    for device_hash, _ in book.state_of(contact).listed:
-        if only_device in (b"", device_hash):
-            outbox.queue_control(step, contact.genesis_hash, device_hash, body)
 
 
 # --- a person's decisions ---

@@ -109,9 +109,6 @@ def resume(step: Step) -> None:
 def answered(step: Step, reply: api.Reply) -> None:
     """The relay's word on our list. Either way our own chain is fetched: it shows what now holds."""
     account = require_account(step.tx)
-    if isinstance(reply, api.Refused) and reply.code in (api.RATE_LIMITED, api.UNAVAILABLE, api.STORAGE_FULL):
-        step.wake(step.now_ms + max(reply.retry_after_ms, 1000))
-        return
     if isinstance(reply, api.Refused):
         book.fail(step, "list", f"the relay refused the device list: {reply.sentence}")
     save_account(step.tx, msgspec.structs.replace(account, pending_list=b""))

@@ -55,8 +55,11 @@ class Engine:
             case events.Disconnected():
                 self._reset()
             case events.Answered(call=call, reply=reply):
-                self._link.calls.discard(call)
-                _answered(step, call, reply)
+                request = self._link.calls.pop(call, None)
+                if isinstance(reply, api.Refused) and reply.code in api.BUSY and _may_wait(call) and request:
+                    step.ask_later(call, request, reply.retry_after_ms)
+                else:
+                    _answered(step, call, reply)
             case events.Arrived(envelopes=envelopes):
                 incoming.arrived(step, envelopes)
             case events.PairsLow():
@@ -74,6 +77,7 @@ class Engine:
         incoming.send_receipts(step)
         healing.run(step)
         if step.link.online:
+            step.ask_due()
             upkeep.run(step)
         outgoing.advance(step)
 
@@ -81,7 +85,13 @@ class Engine:
         link = self._link
         link.hello, link.online = None, False
         link.calls.clear()
+        link.later.clear()
         link.sending.clear()
+
+
+def _may_wait(call: str) -> bool:
+    """Questions that are simply asked again; the others have rules of their own."""
+    return call.partition(":")[0] not in ("register", "login", "send")
 
 
 def _answered(step: Step, call: str, reply: api.Reply) -> None:

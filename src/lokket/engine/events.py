@@ -171,6 +171,13 @@ class Wake:
 
 
 @dataclass(frozen=True, slots=True)
+class Redial:
+    """The relay did not take this login now: close, and connect again, no earlier than ``at_ms``."""
+
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class HangUp:
     """The relay is not who it should be, or refused this device: close, say why, do not retry."""
 
@@ -254,8 +261,8 @@ class InviteMade:
 class TrustNotice:
     """Something changed in who a contact is or what this account may rely on.
 
-    ``kind``: device-added, device-removed, rotated, forked, expired, level, clone-alarm, session-reset,
-    missing, restored, relay-restored, list-refused.
+    ``kind``: device-added, device-removed, rotated, forked, frozen, expired, level, clone-alarm,
+    session-reset, missing, restored, relay-restored.
     """
 
     kind: str
@@ -274,4 +281,4 @@ Notice: TypeAlias = (
     | InviteMade
     | TrustNotice
 )
-Effect: TypeAlias = Call | Acknowledge | Wake | HangUp | Notice
+Effect: TypeAlias = Call | Acknowledge | Wake | Redial | HangUp | Notice

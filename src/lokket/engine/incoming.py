@@ -144,12 +144,16 @@ def _take(step: Step, envelope: api.Envelope, encoded: bytes, *, fetched: bool) 
         return
     try:
         opened = _open(step, account, envelope, sender, state)
-        verified = _verify(step, opened)
     except DuplicateMessage:
         return
     except RemoteError as error:
         _hold(step, envelope, encoded, error.code)
         healing.plan(step, sender.device_hash, envelope.envelope_id)
+        return
+    try:
+        verified = _verify(step, opened)
+    except RemoteError as error:
+        _hold(step, envelope, encoded, error.code)  # sending it again would not make it true
         return
     peer = verified.body.peer_genesis if isinstance(verified.body, content.Sync) else sender.genesis_hash
     if peer != account.genesis_hash and book.of(step.tx, peer) is None:

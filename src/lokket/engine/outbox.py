@@ -9,7 +9,7 @@ import msgspec
 
 from lokket import limits
 from lokket.engine import book
-from lokket.engine.events import MessageState, SendText
+from lokket.engine.events import MessageState, SendText, TrustNotice
 from lokket.engine.records import Contact, Message, NoticeRow, OutboxRow, Stream, load, rows, save
 from lokket.engine.step import Step, own_state, require_account
 from lokket.engine.store import AWAITING, AWAITING_ID, MESSAGE, MESSAGE_ID, NOTICE, OUTBOX, STREAM
@@ -24,8 +24,14 @@ _RECENT_KEPT = 32
 def send_text(step: Step, command: SendText) -> None:
     """Queue one text for every device of the contact and every other device of ours."""
     account = require_account(step.tx)
-    contact = _sendable(step, command.petname)
+    petname = command.petname
+    contact = _sendable(step, petname)
     own = own_state(account)
+    if book.state_of(contact).expired(step.now_s):
+        sentence = f"{petname}'s device list has expired: it may hide a change"
+        step.emit(TrustNotice("expired", petname, sentence))
+    if not contact.introduced:
+        introduce(step, contact)
     body = content.encode_body(content.Text(command.text))
     if len(body) > limits.TEXT_MAX_BYTES:
         raise LocalError(f"a message has at most {limits.TEXT_MAX_BYTES} bytes: this one has {len(body)}")
@@ -79,7 +85,7 @@ def send_text(step: Step, command: SendText) -> None:
         state="queued",
     )
     remember(step, conversation, message)
-    step.emit(MessageState(contact.petname, mid, "queued"))
+    step.emit(MessageState(petname, mid, "queued"))
 
 
 def _sendable(step: Step, petname: str) -> Contact:
@@ -92,6 +98,16 @@ def _sendable(step: Step, petname: str) -> Contact:
     if contact.status == "request":
         raise LocalError(f"{petname} is a stranger: 'lokket contacts accept {petname}' first")
     return contact
+
+
+def introduce(step: Step, contact: Contact, only_device: bytes = b"", invite_id: bytes = b"") -> None:
+    """Tell a contact what we call ourselves; with an invite, to its creator device alone, with the proof."""
+    account = require_account(step.tx)
+    book.store(step.tx, msgspec.structs.replace(contact, introduced=True))
+    body = content.Introduction(account.name, invite_id or None, None)
+    for device_hash, _ in book.state_of(contact).listed:
+        if only_device in (b"", device_hash):
+            queue_control(step, contact.genesis_hash, device_hash, body)
 
 
 def queue_control(step: Step, genesis_hash: bytes, device_hash: bytes, body: content.Body) -> None:

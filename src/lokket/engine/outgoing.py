@@ -178,16 +178,22 @@ def sent(step: Step, name: str, reply: api.Reply) -> None:
             codes = dict.fromkeys(envelope_ids, (code, retry_after_ms))
         case _:
             codes = dict.fromkeys(envelope_ids, (api.UNAVAILABLE, 0))
+    accepted: set[bytes] = set()
+    queued: set[bytes] = set()
     for key, row in rows(step.tx, OUTBOX, OutboxRow):
-        if row.envelope_id not in codes or not row.envelope_id:
+        code, retry_after_ms = codes.get(row.envelope_id, ("not-asked", 0))
+        if row.kind == content.TEXT:
+            (queued if code else accepted).add(row.mid)
+        if code == "not-asked":
             continue
-        code, retry_after_ms = codes[row.envelope_id]
         if not code:
             _accepted(step, key, row)
         elif code in _RETRY:
             _later(step, key, row, code, retry_after_ms)
         else:
             _fail(step, key, row, f"the relay refused it ({code})")
+    for mid in accepted - queued:
+        outbox.message_state(step, mid, "sent")
 
 
 def _accepted(step: Step, key: bytes, row: OutboxRow) -> None:
@@ -195,13 +201,6 @@ def _accepted(step: Step, key: bytes, row: OutboxRow) -> None:
     step.tx.delete(OUTBOX, key)
     save(step.tx, AWAITING, row.envelope_id, row)
     step.tx.put(AWAITING_ID, row.mid + row.device_hash, row.envelope_id)
-    if row.kind == content.TEXT and not _queued(step, row.mid):
-        outbox.message_state(step, row.mid, "sent")
-
-
-def _queued(step: Step, mid: bytes) -> bool:
-    """Some device of the recipient is still without its copy."""
-    return any(row.mid == mid and row.kind == content.TEXT for _, row in rows(step.tx, OUTBOX, OutboxRow))
 
 
 def _later(step: Step, key: bytes, row: OutboxRow, code: str, retry_after_ms: int) -> None:

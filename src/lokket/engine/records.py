@@ -71,6 +71,7 @@ class Contact(Record, frozen=True):
     invite_secret: bytes = b""  # of the invite through which we met them, until they answer
     introduced: bool = False  # they have been told our name
     heads: tuple[bytes, ...] = ()
+    claimed_head: bytes = b""  # named by one of their devices, not (yet) shown by the relay
     evidence: bytes = b""  # of a fork
     added_ms: int = 0
 

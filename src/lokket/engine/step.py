@@ -15,6 +15,7 @@ from lokket.wire import api
 
 _SELF = b"self"
 _ORDER = b"order"
+_BUSY_MS = 1_000
 
 
 @dataclass(slots=True)
@@ -23,7 +24,8 @@ class Link:
 
     hello: api.Hello | None = None
     online: bool = False
-    calls: set[str] = field(default_factory=set)
+    calls: dict[str, api.Request] = field(default_factory=dict)  # asked, not yet answered
+    later: dict[str, tuple[int, api.Request]] = field(default_factory=dict)  # to be asked again, when
     sending: dict[str, tuple[bytes, ...]] = field(default_factory=dict)  # call -> envelope ids on their way
 
     def in_flight(self) -> set[bytes]:
@@ -55,11 +57,27 @@ class Step:
 
     def call(self, name: str, request: api.Request) -> bool:
         """Ask the relay, once at a time per name. False: offline; whoever needs it asks again when online."""
-        if not self.link.online or name in self.link.calls:
-            return self.link.online
-        self.link.calls.add(name)
+        if self.link.online and name not in self.link.calls and name not in self.link.later:
+            self.ask(name, request)
+        return self.link.online
+
+    def ask(self, name: str, request: api.Request) -> None:
+        self.link.calls[name] = request
         self.effects.append(Call(name, request))
-        return True
+
+    def ask_later(self, name: str, request: api.Request, after_ms: int) -> None:
+        """The relay is busy: the same request again, a little after it allows."""
+        at_ms = self.now_ms + max(after_ms, _BUSY_MS) + self.jitter(_BUSY_MS)
+        self.link.later[name] = (at_ms, request)
+        self.wake(at_ms)
+
+    def ask_due(self) -> None:
+        for name, (at_ms, request) in list(self.link.later.items()):
+            if at_ms <= self.now_ms:
+                del self.link.later[name]
+                self.call(name, request)
+            else:
+                self.wake(at_ms)
 
     def jitter(self, spread_ms: int) -> int:
         return int.from_bytes(self.entropy.draw(4), "big") % spread_ms

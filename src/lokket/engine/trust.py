@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from lokket.engine import book, outbox
+from lokket.engine import book, outbox, prekeys
 from lokket.engine.events import MarkVerified, TrustNotice
 from lokket.engine.records import Contact, PeerDevice, load, save
 from lokket.engine.step import Step, own_state, require_account, save_account
@@ -20,14 +20,15 @@ _HEADS_KEPT = 16
 _OWN = ""  # the petname in notices about ourselves
 
 
-def own_first(step: Step, state: identity.AccountState) -> None:
+def own_first(step: Step, state: identity.AccountState, heads: tuple[bytes, ...]) -> None:
     """A joining device sees its account's list for the first time, itself on it or not yet."""
     account = require_account(step.tx)
     if not any(device_hash == account.device_hash for device_hash, _ in state.listed):
         return
-    account = msgspec.structs.replace(account, state=state.encode(), status="active", heads=(state.head,))
+    account = msgspec.structs.replace(account, state=state.encode(), status="active", heads=heads)
     save_account(step.tx, account)
     learn_devices(step, state)
+    prekeys.publish_anew(step)
 
 
 def own_chain(step: Step, known: identity.AccountState, update: identity.AccountUpdate) -> None:
@@ -38,7 +39,7 @@ def own_chain(step: Step, known: identity.AccountState, update: identity.Account
     except identity.ForkDetected:
         step.emit(TrustNotice("forked", _OWN, "the relay shows two versions of your own device list"))
         return
-    heads = _more_heads(account.heads, state, update)
+    heads = more_heads(account.heads, update)
     account = msgspec.structs.replace(account, state=state.encode(), heads=heads)
     save_account(step.tx, account)
     learn_devices(step, state)
@@ -69,13 +70,14 @@ def contact_chain(step: Step, known: identity.AccountState, update: identity.Acc
             )
         )
         return
-    contact = msgspec.structs.replace(
-        contact, state=state.encode(), heads=_more_heads(contact.heads, state, update)
-    )
+    contact = msgspec.structs.replace(contact, state=state.encode(), heads=more_heads(contact.heads, update))
     book.store(step.tx, contact)
     learn_devices(step, state)
     for change in changes:
         _contact_change(step, change, known.genesis_hash)
+    if contact.claimed_head and contact.claimed_head not in contact.heads:
+        sentence = f"{contact.petname}'s own device knows a device list that the relay does not show"
+        step.emit(TrustNotice("frozen", contact.petname, sentence))
 
 
 def _contact_change(step: Step, change: identity.Change, genesis_hash: bytes) -> None:
@@ -121,10 +123,13 @@ def forget_device(step: Step, device_hash: bytes) -> None:
 def heads_seen(step: Step, genesis_hash: bytes, sender_head: bytes, own_head: bytes) -> None:
     """A content names the heads its sender knows: an unknown one means that somebody is behind."""
     account = require_account(step.tx)
-    if own_head not in account.heads:
+    if own_head not in account.heads or (
+        genesis_hash == account.genesis_hash and sender_head not in account.heads
+    ):
         book.fetch(step, account.genesis_hash)
     contact = book.of(step.tx, genesis_hash)
-    if contact is not None and sender_head not in contact.heads:
+    if contact is not None and sender_head not in (*contact.heads, contact.claimed_head):
+        book.store(step.tx, msgspec.structs.replace(contact, claimed_head=sender_head))
         book.fetch(step, genesis_hash)
 
 
@@ -151,8 +156,6 @@ def raise_level(step: Step, contact: Contact, level: str) -> None:
     step.emit(TrustNotice("level", contact.petname, f"{contact.petname} is now {level}"))
 
 
-def _more_heads(
-    heads: tuple[bytes, ...], state: identity.AccountState, update: identity.AccountUpdate
-) -> tuple[bytes, ...]:
-    new = [link.head for link in update.links]
-    return tuple(dict.fromkeys((*heads, *new, state.head)))[-_HEADS_KEPT:]
+def more_heads(heads: tuple[bytes, ...], update: identity.AccountUpdate) -> tuple[bytes, ...]:
+    """The heads that a content may name without our asking: the last few of a chain."""
+    return tuple(dict.fromkeys((*heads, *(link.head for link in update.links))))[-_HEADS_KEPT:]

@@ -19,6 +19,7 @@ def run(step: Step) -> None:
     """Once an hour at most, whatever the number of ticks."""
     last = step.tx.get(ACCOUNT, _LAST)
     if last is not None and 0 <= step.now_ms - int.from_bytes(last, "big") < _EVERY_MS:
+        step.wake(int.from_bytes(last, "big") + _EVERY_MS)
         return
     step.tx.put(ACCOUNT, _LAST, step.now_ms.to_bytes(8, "big"))
     step.wake(step.now_ms + _EVERY_MS)
@@ -50,6 +51,9 @@ def _forget(step: Step) -> None:
     for envelope_id, held in rows(step.tx, INBOX, HeldEnvelope):
         if step.now_ms - held.since_ms > limits.MAILBOX_TTL_DAYS * _DAY_MS:
             step.tx.delete(INBOX, envelope_id)
+    quarantine = [(held.order, key) for key, held in rows(step.tx, INBOX, HeldEnvelope) if not held.awaits]
+    for _, key in sorted(quarantine)[: -limits.QUARANTINE_MAX]:
+        step.tx.delete(INBOX, key)
     for envelope_id, row in rows(step.tx, AWAITING, OutboxRow):
         days = limits.RECEIPTS_KEPT_DAYS if row.kind == content.RECEIPT else limits.OUTBOX_DAYS
         if step.now_ms - row.created_ms > days * _DAY_MS:
