@@ -132,7 +132,7 @@ def queue_control(step: Step, genesis_hash: bytes, device_hash: bytes, body: con
 
 
 def requeue(step: Step, row: OutboxRow) -> None:
-    """The same content again, to be encrypted anew (healing), behind what already waits."""
+    """The same content again, to be encrypted anew, behind what already waits."""
     _enqueue(step, msgspec.structs.replace(row, envelope=b"", envelope_id=b"", attempts=0, retry_ms=0))
 
 
@@ -181,6 +181,16 @@ def message_state(step: Step, mid: bytes, state: str, sentence: str = "") -> Non
     contact = book.of(step.tx, message.genesis_hash)
     if contact is not None:
         step.emit(MessageState(contact.petname, mid, state, sentence))
+
+
+def device_added(step: Step, genesis_hash: bytes, device_hash: bytes) -> None:
+    """A list grew: what the relay has not accepted yet goes to the new device as well."""
+    waiting = [row for _, row in rows(step.tx, OUTBOX, OutboxRow) if row.genesis_hash == genesis_hash]
+    served = {row.mid for row in waiting if row.device_hash == device_hash}
+    for row in waiting:
+        if content.is_counted(row.kind) and row.mid not in served:
+            served.add(row.mid)
+            requeue(step, msgspec.structs.replace(row, device_hash=device_hash))
 
 
 def drop_device(step: Step, device_hash: bytes) -> None:

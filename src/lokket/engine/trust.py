@@ -45,7 +45,9 @@ def own_chain(step: Step, known: identity.AccountState, update: identity.Account
     learn_devices(step, state)
     for change in changes:
         match change:
-            case identity.DeviceAdded(number=number):
+            case identity.DeviceAdded(device_hash=device_hash, number=number):
+                if device_hash != account.device_hash:
+                    outbox.device_added(step, account.genesis_hash, device_hash)
                 step.emit(TrustNotice("device-added", _OWN, f"device {number} was added to your account"))
             case identity.DeviceRemoved(device_hash=device_hash, number=number):
                 forget_device(step, device_hash)
@@ -85,7 +87,8 @@ def _contact_change(step: Step, change: identity.Change, genesis_hash: bytes) ->
     assert contact is not None
     name = contact.petname
     match change:
-        case identity.DeviceAdded(number=number):
+        case identity.DeviceAdded(device_hash=device_hash, number=number):
+            outbox.device_added(step, genesis_hash, device_hash)
             step.emit(TrustNotice("device-added", name, f"{name} has a new device (number {number})"))
         case identity.DeviceRemoved(device_hash=device_hash, number=number):
             forget_device(step, device_hash)
