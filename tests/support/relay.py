@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field, replace
 
 from lokket import limits
 from lokket.codec import tls
-from lokket.crypto.keys import Ed25519KeyPair, MLDSAKeyPair
+from lokket.crypto.keys import Ed25519KeyPair
 from lokket.crypto.primitives import sha256
 from lokket.protocol import identity, prekeys
 from lokket.relay.bus import LocalBus
@@ -15,30 +14,11 @@ from lokket.relay.config import RelayConfig
 from lokket.relay.relay import Caller, Relay
 from lokket.relay.storage.base import Storage
 from lokket.relay.storage.memory import MemoryStorage
-from lokket.system import SystemEntropy
 from lokket.wire import api
+from tests.support.entropy import SeededEntropy
 
 START_MS = 1_800_000_000_000
 ORIGIN = "ws://relay.test:7677"
-_SYSTEM = SystemEntropy()
-
-
-class SeededEntropy:
-    """The same bytes for the same seed."""
-
-    def __init__(self, seed: str) -> None:
-        self._seed = seed.encode()
-        self._count = 0
-
-    def draw(self, size: int) -> bytes:
-        self._count += 1
-        return hashlib.shake_256(self._seed + self._count.to_bytes(8, "big")).digest(size)
-
-    def encapsulate(self, public_key: bytes) -> tuple[bytes, bytes]:
-        return _SYSTEM.encapsulate(public_key)
-
-    def sign_mldsa(self, key: MLDSAKeyPair, message: bytes, context: bytes) -> bytes:
-        return _SYSTEM.sign_mldsa(key, message, context)
 
 
 @dataclass
@@ -99,8 +79,15 @@ class Member:
         entropy = SeededEntropy(f"{desk.seed} {seed}")
         account = identity.HybridKeyPair.from_seed(entropy.draw(64))
         keys = identity.DeviceKeys.generate(entropy)
-        genesis = identity.make_genesis(account, entropy.draw(32))
-        device = identity.make_device(keys, identity.genesis_hash(genesis), 1, 77, 1, entropy)
+        genesis = identity.make_genesis(account.public, entropy.draw(32))
+        device = identity.make_device(
+            keys,
+            identity.genesis_hash(genesis),
+            number=1,
+            registration=77,
+            added_version=1,
+            entropy=entropy,
+        )
         state = identity.found_account(genesis, account, device, desk.now_s, entropy)
         return cls(desk, entropy, account, keys, device, state)
 
@@ -205,7 +192,12 @@ class Member:
         """Another device of this account, not yet on its list."""
         keys = identity.DeviceKeys.generate(self.entropy)
         device = identity.make_device(
-            keys, self.genesis_hash, number, 70 + number, self.state.version + 1, self.entropy
+            keys,
+            self.genesis_hash,
+            number=number,
+            registration=70 + number,
+            added_version=self.state.version + 1,
+            entropy=self.entropy,
         )
         return replace(self, keys=keys, device=device)
 

@@ -112,6 +112,7 @@ class Office:
         caller.genesis_hash, caller.device_hash = genesis_hash, device_hash
         self.sessions[device_hash] = caller
         self.bus.subscribe(device_hash, caller.wake)
+        caller.wake()  # mail may wait
 
     def unseat(self, caller: Caller) -> None:
         if self.sessions.get(caller.device_hash) is caller:
