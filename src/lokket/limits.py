@@ -76,11 +76,10 @@ LOGIN_ATTEMPTS_MAX: Final = 3  # per connection
 LOGIN_WAIT_S: Final = 5  # from the open socket to the login
 FRAME_BEFORE_LOGIN_MAX_BYTES: Final = 64 * 1024  # a registration: hybrid keys, one device, its proof
 CONNECTIONS_MAX: Final = 10_000
-CONNECTIONS_PER_ADDRESS_MAX: Final = 64
-CONNECTIONS_PER_ADDRESS_PER_MINUTE: Final = 120
+CONNECTIONS_PER_ADDRESS_MAX: Final = 2_000  # many share one: the users behind a proxy, or this machine's
 IDLE_PING_S: Final = 30
 IDLE_CLOSE_S: Final = 75
-SEND_QUEUE_MAX_BYTES: Final = 2 * FRAME_MAX_BYTES  # unsent on one socket: a slower reader is closed
+SEND_WAIT_S: Final = 30  # for the other side to take a frame
 DELIVER_FRAME_MAX_BYTES: Final = 256 * 1024  # of envelopes in one push
 DELIVER_UNACKNOWLEDGED_MAX_BYTES: Final = 1024 * 1024  # pushed and not yet acknowledged, per connection
 MAILBOX_COUNT_MAX: Final = 10_000  # per device
@@ -122,6 +121,9 @@ assert ENVELOPE_BODY_MAX_BYTES <= PAIRWISE_MESSAGE_MAX_BYTES
 assert TEXT_MAX_BYTES < CONTENT_MAX_BYTES
 assert SEEN_DAYS > MAILBOX_TTL_DAYS
 assert DEVICES_MAX <= DEVICE_NUMBER_MAX
+assert DEVICE_NUMBER_REST_DAYS > PREKEY_PRIVATE_DAYS  # no mail to the old holder of a number is left
+assert CONTENT_IDS_SMALL <= CONTENT_IDS_MAX
 assert PREKEY_PAIRS_PER_MANIFEST > PAIRS_LOW
 assert ENVELOPE_BODY_MAX_BYTES < DELIVER_FRAME_MAX_BYTES < FRAME_MAX_BYTES
-assert DELIVER_FRAME_MAX_BYTES <= DELIVER_UNACKNOWLEDGED_MAX_BYTES < SEND_QUEUE_MAX_BYTES + FRAME_MAX_BYTES
+assert DELIVER_FRAME_MAX_BYTES <= DELIVER_UNACKNOWLEDGED_MAX_BYTES
+assert FRAME_BEFORE_LOGIN_MAX_BYTES <= FRAME_MAX_BYTES

@@ -1,0 +1,1 @@
+"""The asyncio shell around the engine: vault, transport, driver, Client. Does I/O, decides nothing."""

@@ -1,0 +1,278 @@
+"""The vault: one encrypted SQLite file that holds everything the engine remembers.
+
+SQLite3 Multiple Ciphers, ChaCha20-Poly1305 per page, raw 32-byte key. A transaction is the engine's whole
+step; ``synchronous=FULL`` makes what COMMIT returned from survive a power cut. Knows no message format.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import apsw
+
+from lokket.client.lock import VaultLock
+from lokket.client.vault_schema import TABLES_NOW, migrate
+from lokket.errors import LocalError
+
+SQLITE_NEEDED: Final = (3, 51, 3)  # the first without the WAL-reset corruption
+_PLAIN_HEADER: Final = b"SQLite format 3\x00"
+_RAW_KEY: Final = re.compile(r"[0-9a-f]{64}")
+_ROWS_AT_ONCE: Final = 256
+
+DATABASE: Final = "vault.db"
+LOCK: Final = "vault.lock"
+
+_BUSY: Final = "another program holds the vault's file open: close it first"
+_NO_ACCESS: Final = "the vault's file cannot be read or written: check the disk and the rights"
+WRONG_KEY: Final = "this key does not open the vault (or the first page of its file is damaged)"
+_DAMAGED: Final = (
+    "the vault's file is damaged: keep a copy of its folder, then join again under another --profile; "
+    "'lokket doctor' says more"
+)
+
+
+class Transaction:
+    """``lokket.engine.store.Transaction`` over one SQLite transaction."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._execute = connection.execute
+
+    def get(self, table: str, key: bytes) -> bytes | None:
+        row = self._execute(_SQL[table].get, (key,)).fetchone()
+        return None if row is None else bytes(row[0])
+
+    def put(self, table: str, key: bytes, value: bytes) -> None:
+        self._execute(_SQL[table].put, (key, value))
+
+    def delete(self, table: str, key: bytes) -> None:
+        self._execute(_SQL[table].delete, (key,))
+
+    def scan(
+        self, table: str, prefix: bytes = b"", *, after: bytes | None = None, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Read in pages, so that no cursor stays open over a write or a COMMIT."""
+        sql = _SQL[table]
+        low, high = prefix, _successor(prefix)
+        if after is not None and reverse:
+            high = after if high is None else min(high, after)
+        elif after is not None:
+            low = max(low, after + b"\x00")  # the next possible key
+        while True:
+            bounds = (low,) if high is None else (low, high)
+            statement = sql.scan(bounded=high is not None, reverse=reverse)
+            page: list[tuple[bytes, bytes]] = self._execute(statement, bounds).fetchall()  # type: ignore[assignment]
+            yield from page
+            if len(page) < _ROWS_AT_ONCE:
+                return
+            last = page[-1][0]
+            low, high = (low, last) if reverse else (last + b"\x00", high)
+
+
+class _Statements:
+    """The SQL of one table, made once, so that apsw's statement cache finds it again."""
+
+    def __init__(self, table: str) -> None:
+        self.get = f"SELECT value FROM {table} WHERE key = ?"  # noqa: S608 (names from our own schema)
+        self.put = (
+            f"INSERT INTO {table} (key, value) VALUES (?, ?) "  # noqa: S608
+            "ON CONFLICT (key) DO UPDATE SET value = excluded.value"
+        )
+        self.delete = f"DELETE FROM {table} WHERE key = ?"  # noqa: S608
+        self._scans = {
+            (bounded, reverse): (
+                f"SELECT key, value FROM {table} WHERE key >= ? {'AND key < ?' if bounded else ''} "  # noqa: S608
+                f"ORDER BY key {'DESC' if reverse else ''} LIMIT {_ROWS_AT_ONCE}"
+            )
+            for bounded in (False, True)
+            for reverse in (False, True)
+        }
+
+    def scan(self, *, bounded: bool, reverse: bool) -> str:
+        return self._scans[bounded, reverse]
+
+
+_SQL: Final = {table: _Statements(table) for table in TABLES_NOW}
+
+
+class Vault:
+    """Made by ``open_vault``. Used from one thread at a time."""
+
+    def __init__(self, connection: apsw.Connection, lock: VaultLock, path: Path) -> None:
+        self._connection = connection
+        self._lock = lock
+        self.path = path
+
+    def __repr__(self) -> str:
+        return f"Vault({str(self.path)!r})"
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """COMMIT at the end, ROLLBACK on any exception. LocalError: the file or the disk fails."""
+        connection = self._connection
+        with _in_sentences():
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield Transaction(connection)
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    with contextlib.suppress(apsw.Error):
+                        connection.execute("ROLLBACK")
+                raise
+
+    def tidy(self) -> None:
+        """Move the log into the database and cut it: what was deleted is then in neither file."""
+        with _in_sentences():
+            self._connection.pragma("wal_checkpoint", "TRUNCATE")
+
+    def faults(self) -> tuple[str, ...]:
+        """Read every page, which checks its authentication tag, and every index. Empty: nothing wrong."""
+        try:
+            found = [str(row[0]) for row in self._connection.execute("PRAGMA integrity_check(20)")]
+        except apsw.Error as error:
+            return (type(error).__name__,)
+        return () if found == ["ok"] else tuple(found)
+
+    def close(self) -> None:
+        """Cut the log, close, give the lock back. Twice is once."""
+        with contextlib.suppress(apsw.Error, LocalError):
+            self.tidy()
+        with contextlib.suppress(apsw.Error):
+            self._connection.close()
+        self._lock.release()
+
+
+def open_vault(folder: Path, key: bytes, *, create: bool = False, wait_s: float = 0.0) -> Vault:
+    """The vault in ``folder`` under the raw 32-byte ``key``; with ``create`` a new one.
+
+    LocalError, with a sentence: the wrong SQLite, another process, a plaintext file, the wrong key, damage,
+    a schema of a newer lokket, no vault there (or one already, with ``create``).
+    """
+    require_cipher_sqlite(apsw.sqlite_lib_version(), getattr(apsw, "mc_version", ""))
+    path = folder / DATABASE
+    if create:
+        make_private_folder(folder)
+    elif not path.exists():
+        raise LocalError(f"there is no vault in {folder}: run 'lokket join LINK' first")
+    lock = VaultLock(folder / LOCK, wait_s=wait_s)
+    try:
+        if create:
+            _make_private_file(path)
+        connection = _connect(path, key)
+    except BaseException:
+        lock.release()
+        raise
+    return Vault(connection, lock, path)
+
+
+def require_cipher_sqlite(version: str, multiple_ciphers: str) -> None:
+    """LocalError: this SQLite cannot encrypt, or corrupts its log (before 3.51.3)."""
+    if not multiple_ciphers:
+        raise LocalError(
+            "the installed 'apsw' cannot encrypt: uninstall it, then reinstall 'apsw-sqlite3mc', "
+            "which shares its name"
+        )
+    if tuple(int(part) for part in version.split(".")[:3]) < SQLITE_NEEDED:
+        raise LocalError(f"SQLite {version} can corrupt its log: install 'apsw-sqlite3mc' 3.51.3 or newer")
+
+
+def make_private_folder(folder: Path) -> None:
+    """Mode 0700, whatever the umask says."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if folder.stat().st_mode & 0o077:
+            folder.chmod(0o700)
+    except OSError as error:
+        raise LocalError(f"cannot make the folder {folder}: {error.strerror}") from None
+
+
+def _make_private_file(path: Path) -> None:
+    try:
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+    except FileExistsError:
+        raise LocalError(f"there is a vault in {path.parent} already: choose another --profile") from None
+    except OSError as error:
+        raise LocalError(f"cannot write {path}: {error.strerror}") from None
+
+
+def _connect(path: Path, key: bytes) -> apsw.Connection:
+    if path.stat().st_mode & 0o077:
+        path.chmod(0o600)
+    refuse_plaintext(path)
+    with _in_sentences():
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+    try:
+        unlock(connection, key)
+        with _in_sentences():
+            connection.pragma("locking_mode", "EXCLUSIVE")  # one process: the log's index stays in memory
+            connection.pragma("journal_mode", "WAL")
+            connection.pragma("synchronous", "FULL")
+            connection.pragma("secure_delete", "ON")
+            connection.pragma("temp_store", "MEMORY")
+            if migrate(connection):
+                connection.pragma("wal_checkpoint", "TRUNCATE")
+        refuse_plaintext(path, empty_too=True)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def unlock(connection: apsw.Connection, key: bytes) -> None:
+    """Set cipher and key, and read a page with them.
+
+    SQLite3MC answers ``ok`` to a malformed raw key and takes it for a passphrase, so its form is checked
+    here. A trace set by a hook of the host program would be shown the key: there is none while it is set.
+    """
+    text = key.hex()
+    if not _RAW_KEY.fullmatch(text):
+        raise LocalError("a vault's key has 32 bytes")
+    connection.exec_trace = None
+    connection.trace_v2(0)
+    if (
+        connection.pragma("cipher", "chacha20") != "chacha20"
+        or connection.pragma("key", f"raw:{text}") != "ok"
+    ):
+        raise LocalError("this SQLite does not know the vault's cipher: reinstall 'apsw-sqlite3mc'")
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+    except apsw.NotADBError:
+        raise LocalError(WRONG_KEY) from None
+    except apsw.BusyError:
+        raise LocalError(_BUSY) from None
+    except apsw.Error:
+        raise LocalError(_DAMAGED) from None
+
+
+def refuse_plaintext(path: Path, *, empty_too: bool = False) -> None:
+    """LocalError: page 1 on the disk is readable by anyone. A mistyped pragma would leave it so."""
+    with path.open("rb") as file:
+        start = file.read(len(_PLAIN_HEADER))
+    if start == _PLAIN_HEADER or (empty_too and len(start) < len(_PLAIN_HEADER)):
+        raise LocalError(f"{path} is not encrypted: this is no vault; move it away")
+
+
+@contextlib.contextmanager
+def _in_sentences() -> Iterator[None]:
+    """SQLite's failures as sentences; their own texts could quote a statement."""
+    try:
+        yield
+    except apsw.FullError:
+        raise LocalError("the disk is full: nothing was lost; make room and start again") from None
+    except (apsw.CorruptError, apsw.NotADBError):
+        raise LocalError(_DAMAGED) from None
+    except apsw.BusyError:
+        raise LocalError(_BUSY) from None
+    except (apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError, apsw.PermissionsError):
+        raise LocalError(_NO_ACCESS) from None
+
+
+def _successor(prefix: bytes) -> bytes | None:
+    """The smallest key above all that begin with ``prefix``; None: there is none."""
+    stripped = prefix.rstrip(b"\xff")
+    return stripped[:-1] + bytes((stripped[-1] + 1,)) if stripped else None
