@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
 from enum import Enum
@@ -11,12 +12,24 @@ from typing import Final
 from tests.house.tree import ROOT, modules
 
 RECORD: Final = ROOT / "tests" / "house" / "surface.txt"
-ROOMS: Final = frozenset({"codec", "crypto", "protocol"})
 
 
 def public_modules() -> list[str]:
-    """Packages and modules that say what they export by ``__all__``."""
-    return [name for name, module in modules().items() if module.room in ROOMS and "\n__all__" in module.text]
+    """What a user of the library imports: each module or package directly below ``lokket.protocol``."""
+    return [name for name in modules() if name.startswith("lokket.protocol.") and name.count(".") == 2]
+
+
+def exported(module: str) -> list[str]:
+    """``__all__``, or else what the module itself defines without an underscore."""
+    loaded = importlib.import_module(module)
+    if hasattr(loaded, "__all__"):
+        return sorted(loaded.__all__)
+    own = [target.id for node in modules()[module].tree.body
+           for target in ast.walk(node) if isinstance(node, ast.Assign | ast.AnnAssign)
+           if isinstance(target, ast.Name) and isinstance(target.ctx, ast.Store)]  # fmt: skip
+    own += [node.name for node in modules()[module].tree.body
+            if isinstance(node, ast.ClassDef | ast.FunctionDef)]  # fmt: skip
+    return sorted(name for name in own if not name.startswith("_"))
 
 
 def describe(module: str, name: str) -> str:
@@ -42,18 +55,14 @@ def parameters(value: object) -> str:
 
 
 def surface() -> list[str]:
-    return [
-        describe(module, name)
-        for module in public_modules()
-        for name in sorted(importlib.import_module(module).__all__)
-    ]
+    return [describe(module, name) for module in public_modules() for name in exported(module)]
 
 
 def undocumented() -> list[str]:
     """Exported functions and classes without a docstring of their own."""
     silent = []
     for module in public_modules():
-        for name in importlib.import_module(module).__all__:
+        for name in exported(module):
             value = getattr(importlib.import_module(module), name)
             if not (inspect.isclass(value) or inspect.isfunction(value)):
                 continue
