@@ -17,8 +17,6 @@ RECEIVER_CHAINS_MAX: Final = 5  # Double Ratchet receiving chains kept
 ARCHIVED_SESSIONS_MAX: Final = 5  # receive-only sessions kept for one remote device
 ARCHIVED_SESSION_DAYS: Final = 14
 UNACKNOWLEDGED_SESSION_DAYS: Final = 14  # an unanswered session is re-made when its manifest expires
-RATCHET_SOLICIT_MESSAGES: Final = 50  # sent one-way before an answer is asked for
-RATCHET_SOLICIT_DAYS: Final = 7
 PAIRWISE_MESSAGE_MAX_BYTES: Final = 256 * 1024
 
 # --- prekeys ---

@@ -173,6 +173,7 @@ def _become_contact(
     if errand.invite_secret:
         invite_id = identity.derive_invite(errand.invite_secret).id
         outbox.introduce(step, contact, errand.creator_device, invite_id)
+    outbox.share(step, contact)
 
 
 def _meet_stranger(
@@ -212,12 +213,13 @@ def accept(step: Step, command: AcceptContact) -> None:
         contact = msgspec.structs.replace(contact, status="accepted")
         book.store(step.tx, contact)
         incoming.owe_receipts(step, contact)
+        outbox.share(step, contact)
 
 
 def rename(step: Step, command: RenameContact) -> None:
     contact = book.named(step.tx, command.petname)
     book.check_petname(step.tx, command.new_petname)
-    book.rename(step.tx, contact, command.new_petname, auto_named=False)
+    outbox.share(step, book.rename(step.tx, contact, command.new_petname, auto_named=False))
 
 
 # --- failing ---

@@ -155,12 +155,20 @@ def _take(step: Step, envelope: api.Envelope, encoded: bytes, *, fetched: bool) 
     except RemoteError as error:
         _hold(step, envelope, encoded, error.code)  # sending it again would not make it true
         return
-    peer = verified.body.peer_genesis if isinstance(verified.body, content.Sync) else sender.genesis_hash
+    peer = _partner(verified)
     if peer != account.genesis_hash and book.of(step.tx, peer) is None:
         # Nothing of the session was stored: it opens just the same once the account is known.
         _wait_for(step, envelope, encoded, peer)
         return
     _apply(step, verified)
+
+
+def _partner(verified: Verified) -> bytes:
+    """The account that a content is about."""
+    match verified.body:
+        case content.Sync(peer_genesis=genesis_hash) | content.Card(genesis_hash=genesis_hash):
+            return genesis_hash
+    return verified.opened.genesis_hash
 
 
 def _wait_for(step: Step, envelope: api.Envelope, encoded: bytes, genesis_hash: bytes) -> None:
@@ -238,6 +246,8 @@ def _verify(step: Step, opened: Opened) -> Verified:
         partner = body.peer_genesis
     elif isinstance(body, content.Text) and opened.genesis_hash == account.genesis_hash:
         raise RemoteError("our own device sent a message to ourselves", code="wrong-header")
+    elif isinstance(body, content.Card) and opened.genesis_hash != account.genesis_hash:
+        raise RemoteError("only our own devices may synchronise", code="wrong-header")
     if header.conversation != identity.direct_conversation(account.genesis_hash, partner):
         raise RemoteError("the content names another conversation", code="wrong-header")
     if content.is_counted(header.kind) != (header.seq > 0):
@@ -268,6 +278,8 @@ def _apply(step: Step, verified: Verified) -> None:
             _introduced(step, verified, verified.body)
         case content.InviteAnswer() if contact is not None:
             invites.answered(step, contact, verified.body, verified.session_id)
+        case content.Card():
+            _card(step, verified.body)
         case content.Heal():
             healing.answer(step, contact, opened.device_hash, verified.body)
         case None:
@@ -320,6 +332,15 @@ def _synchronise(step: Step, verified: Verified, sync: content.Sync) -> None:
     )
     key = outbox.remember(step, header.conversation, message)
     emit_shown(step, outbox.note(step, key, contact, outgoing=True), contact, message, outgoing=True)
+
+
+def _card(step: Step, card: content.Card) -> None:
+    contact = book.of(step.tx, card.genesis_hash)
+    assert contact is not None
+    was_request = contact.status == "request"
+    trust.card_received(step, contact, card)
+    if was_request:
+        owe_receipts(step, contact)
 
 
 def emit_shown(step: Step, order: int, contact: Contact, message: Message, *, outgoing: bool) -> None:

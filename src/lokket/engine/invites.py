@@ -106,6 +106,7 @@ def redeem(
     contact = msgspec.structs.replace(contact, status="accepted")
     book.store(step.tx, contact)
     trust.raise_level(step, contact, "invited")
+    outbox.share(step, contact)
     answer = content.InviteAnswer(invite_id, bytes(32))
     outbox.queue_control(step, contact.genesis_hash, device_hash, answer)
 

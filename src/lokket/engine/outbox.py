@@ -110,6 +110,15 @@ def introduce(step: Step, contact: Contact, only_device: bytes = b"", invite_id:
             queue_control(step, contact.genesis_hash, device_hash, body)
 
 
+def share(step: Step, contact: Contact, only_device: bytes = b"") -> None:
+    """Tell our own other devices, or one of them, whom we know and how well."""
+    account = require_account(step.tx)
+    card = content.Card(contact.genesis_hash, contact.petname, not contact.auto_named, contact.level)
+    for device_hash, _ in own_state(account).listed:
+        if device_hash != account.device_hash and only_device in (b"", device_hash):
+            queue_control(step, account.genesis_hash, device_hash, card)
+
+
 def queue_control(step: Step, genesis_hash: bytes, device_hash: bytes, body: content.Body) -> None:
     """Queue a content that is not numbered and not shown: receipts, introductions, healing."""
     account = require_account(step.tx)

@@ -23,7 +23,7 @@ from lokket.wire import api, content
 
 _BATCH_BYTES = 256 * 1024
 _BACKOFF_MS = 500
-_BACKOFF_MAX_MS = 300_000
+_BACKOFF_MAX_MS = 60_000
 _ENVELOPE_FORMAT = 1
 _DAY_MS = limits.DAY_S * 1000
 _RETRY = {

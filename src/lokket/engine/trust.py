@@ -15,7 +15,9 @@ from lokket.engine.step import Step, own_state, require_account, save_account
 from lokket.engine.store import HEALING, PEER, RECEIPT, SESSION
 from lokket.errors import LocalError, RemoteError
 from lokket.protocol import identity
+from lokket.wire import content
 
+LEVELS = ("unverified", "invited", "verified")
 _HEADS_KEPT = 16
 _OWN = ""  # the petname in notices about ourselves
 
@@ -48,12 +50,33 @@ def own_chain(step: Step, known: identity.AccountState, update: identity.Account
             case identity.DeviceAdded(device_hash=device_hash, number=number):
                 if device_hash != account.device_hash:
                     outbox.device_added(step, account.genesis_hash, device_hash)
+                    _share_contacts(step, device_hash)
                 step.emit(TrustNotice("device-added", _OWN, f"device {number} was added to your account"))
             case identity.DeviceRemoved(device_hash=device_hash, number=number):
                 forget_device(step, device_hash)
                 step.emit(
                     TrustNotice("device-removed", _OWN, f"device {number} was removed from your account")
                 )
+
+
+def _share_contacts(step: Step, device_hash: bytes) -> None:
+    """A new device of ours must not take our contacts for strangers."""
+    for contact in list(book.everyone(step.tx)):
+        if contact.status == "accepted":
+            outbox.share(step, contact, device_hash)
+
+
+def card_received(step: Step, contact: Contact, card: content.Card) -> None:
+    """Another device of ours knows this account: take over what is more than we have."""
+    if contact.auto_named and card.chosen and contact.petname != card.petname:
+        petname = book.free_petname(step.tx, card.petname, contact.genesis_hash)
+        contact = book.rename(step.tx, contact, petname, auto_named=False)
+    if contact.status == "request":
+        contact = msgspec.structs.replace(contact, status="accepted")
+        book.store(step.tx, contact)
+        book.announce(step, contact)
+    if card.level in LEVELS:
+        raise_level(step, contact, card.level)
 
 
 def contact_chain(step: Step, known: identity.AccountState, update: identity.AccountUpdate) -> None:
@@ -148,14 +171,16 @@ def verify(step: Step, command: MarkVerified) -> None:
         except RemoteError as error:
             raise LocalError(f"the code does not match: {error}") from None
     raise_level(step, contact, "verified")
+    contact = book.named(step.tx, command.petname)
+    outbox.share(step, contact)
 
 
 def raise_level(step: Step, contact: Contact, level: str) -> None:
     """unverified < invited < verified; never down, never for a stranger's sake."""
-    order = ("unverified", "invited", "verified")
-    if order.index(level) <= order.index(contact.level):
+    if LEVELS.index(level) <= LEVELS.index(contact.level):
         return
-    book.store(step.tx, msgspec.structs.replace(contact, level=level))
+    contact = msgspec.structs.replace(contact, level=level)
+    book.store(step.tx, contact)
     step.emit(TrustNotice("level", contact.petname, f"{contact.petname} is now {level}"))
 
 

@@ -30,7 +30,7 @@ RECEIPT: Final = 16
 INTRODUCTION: Final = 17
 INVITE_ANSWER: Final = 18
 HEAL: Final = 19
-EMPTY: Final = 20
+CARD: Final = 20
 
 RECEIPT_MIDS_MAX: Final = limits.CONTENT_IDS_SMALL  # as we send them: in the smallest bucket
 SMALLEST_BUCKET_BYTES: Final = 2 * limits.PADDING_BLOCK_BYTES - 1  # a header alone fills one block
@@ -111,11 +111,16 @@ class Heal(Frozen, frozen=True):
     envelope_ids: Ids
 
 
-class Empty(Frozen, frozen=True):
-    """Turns the ratchet, says nothing."""
+class Card(Frozen, frozen=True):
+    """To our own devices: a contact of this device, so that it is no stranger to the others."""
+
+    genesis_hash: Hash
+    petname: Annotated[str, Meta(max_length=64)]
+    chosen: bool  # the person chose the petname
+    level: str
 
 
-Body: TypeAlias = Text | Sync | Receipt | Introduction | InviteAnswer | Heal | Empty
+Body: TypeAlias = Text | Sync | Receipt | Introduction | InviteAnswer | Heal | Card
 
 _KINDS: Final[dict[int, type[Body]]] = {
     TEXT: Text,
@@ -124,7 +129,7 @@ _KINDS: Final[dict[int, type[Body]]] = {
     INTRODUCTION: Introduction,
     INVITE_ANSWER: InviteAnswer,
     HEAL: Heal,
-    EMPTY: Empty,
+    CARD: Card,
 }
 _KIND_OF: Final = {struct: kind for kind, struct in _KINDS.items()}
 _encoder = msgspec.msgpack.Encoder()
@@ -142,7 +147,11 @@ def kind_of(body: Body) -> int:
 
 
 def encode_body(body: Body) -> bytes:
-    return _encoder.encode(body)
+    """LocalError: its text is not Unicode."""
+    try:
+        return _encoder.encode(body)
+    except UnicodeEncodeError:
+        raise LocalError("a message is Unicode text: this one has a lone surrogate") from None
 
 
 def decode_body(kind: int, body: bytes) -> Body | None:
