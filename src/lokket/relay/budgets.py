@@ -28,6 +28,7 @@ class Rate:
 
 # kind of request -> its rate. The subject is the requester's account unless said otherwise.
 RATES: Final[Mapping[str, Rate]] = {
+    "request": Rate(4_000, 720_000),  # device: anything but an acknowledgement
     "register": Rate(100, 3_600),  # subject: the whole relay
     "login": Rate(60, 1_200),  # device
     "publish": Rate(10, 12),  # device

@@ -61,12 +61,22 @@ class Relay:
 
     def __init__(self, storage: Storage, config: RelayConfig, key: Ed25519KeyPair, bus: Bus) -> None:
         self._office = Office(storage, config, key, bus, Budgets(config.rates))
+        sign_hello(key, config.origin, bytes(32), 0)  # LocalError now rather than at the first connection
         self._callers: set[Caller] = set()
         self.counters: Counter[str] = Counter()
 
     @property
     def connections(self) -> int:
         return len(self._callers)
+
+    @property
+    def config(self) -> RelayConfig:
+        return self._office.config
+
+    @property
+    def key(self) -> bytes:
+        """The relay's Ed25519 public key, 32 bytes: what invites and logins name."""
+        return self._office.key.public
 
     @property
     def storage(self) -> Storage:
@@ -105,13 +115,16 @@ class Relay:
         except StorageBroken:
             reply = api.Refused(api.UNAVAILABLE, "the relay's disk failed; its operator must start it again")
         except Exception as error:
-            # Ours to mend, not theirs to see; its text may hold their data, so only its kind is logged.
-            self.counters["fault"] += 1
-            _log.error("a %s request failed with %s", type(request).__name__, _where(error))
+            self.fault(f"a {type(request).__name__} request", error)
             reply = api.Refused(api.UNAVAILABLE, "the relay made a mistake; try again later")
         if isinstance(reply, api.Refused):
             self.counters[f"refused {reply.code}"] += 1
         return reply
+
+    def fault(self, where: str, error: Exception) -> None:
+        """Count and log a mistake of ours: where it was, not what was in it."""
+        self.counters["fault"] += 1
+        _log.error("%s failed with %s", where, _place(error))
 
     async def _dispatch(self, caller: Caller, request: api.Request, moment: Moment) -> api.Reply:
         if caller.closing is not None:
@@ -121,6 +134,8 @@ class Relay:
             if not caller.logged_in:
                 raise Refusal(api.NOT_LOGGED_IN, "log in first")
             handler = _AFTER_LOGIN[type(request)]
+            if not isinstance(request, api.Acknowledge):
+                self._office.spend("request", caller.device_hash, moment)
         return await handler(self._office, caller, request, moment)
 
     async def drain(self, caller: Caller, now_ms: int) -> api.Deliver | None:
@@ -166,7 +181,7 @@ class Relay:
         )
 
 
-def _where(error: BaseException) -> str:
+def _place(error: BaseException) -> str:
     """The error's type and the line that raised it, without its text."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:

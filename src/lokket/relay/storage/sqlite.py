@@ -33,6 +33,7 @@ from lokket.relay.storage.base import (
     Taken,
     Waiting,
 )
+from lokket.relay.storage.lock import FileLock
 from lokket.relay.storage.schema import migrate
 from lokket.relay.storage.writer import Writer
 
@@ -59,17 +60,91 @@ def require_version(version: str = "") -> None:
         )
 
 
-class SQLiteStorage:
-    """``Storage``. ``vfs`` is for tests that make a disk fail."""
+class SQLiteReader:
+    """The reading verbs of ``Storage``, also beside a running relay: sees what is committed."""
+
+    def __init__(self, path: Path, *, vfs: str | None = None) -> None:
+        if not path.exists():
+            raise LocalError(f"there is no relay's data at {path}; name its data directory")
+        self._reader = _open(path, vfs)
+        self._reader.pragma("query_only", True)
+
+    def _read(self, sql: str, bindings: tuple[Any, ...]) -> Iterable[tuple[Any, ...]]:
+        return self._reader.execute(sql, bindings)
+
+    def _one(self, sql: str, *bindings: Any) -> tuple[Any, ...] | None:
+        rows = list(self._read(sql, bindings))
+        return rows[0] if rows else None
+
+    async def account(self, genesis_hash: bytes) -> AccountRow | None:
+        row = self._one("SELECT * FROM accounts WHERE genesis_hash = ?", genesis_hash)
+        return AccountRow(*row) if row else None
+
+    async def find(self, prefix: bytes, limit: int) -> tuple[bytes, ...]:
+        rows = self._read(
+            "SELECT genesis_hash FROM accounts WHERE substr(genesis_hash, 1, ?) = ? "
+            "ORDER BY genesis_hash LIMIT ?",
+            (len(prefix), prefix, limit),
+        )
+        return tuple(row[0] for row in rows)
+
+    async def device(self, device_hash: bytes) -> DeviceRow | None:
+        row = self._one(jobs.DEVICE, device_hash)
+        return DeviceRow(*row) if row else None
+
+    async def name(self, name: str) -> NameRow | None:
+        row = self._one(
+            "SELECT name, genesis_hash, claim FROM names WHERE name = ? AND freed_s IS NULL", name
+        )
+        return NameRow(*row) if row else None
+
+    async def token_open(self, token_hash: bytes, genesis_hash: bytes, now_s: int) -> bool:
+        return self._one(jobs.INVITE_OPEN, token_hash, now_s, genesis_hash) is not None
+
+    async def waiting(
+        self, device_hash: bytes, after: int, limit: int, max_bytes: int
+    ) -> tuple[Waiting, ...]:
+        found: list[Waiting] = []
+        size = 0
+        for row in self._read(jobs.WAITING, (device_hash, after, limit)):
+            size += len(row[2])
+            if found and size > max_bytes:
+                break
+            found.append(Waiting(*row))
+        return tuple(found)
+
+    async def counts(self) -> Counts:
+        row = self._one(jobs.COUNTS)
+        assert row is not None
+        return Counts(*row)
+
+    async def held(self, genesis_hash: bytes) -> tuple[Held, ...]:
+        return jobs.held(self._reader, genesis_hash)
+
+    async def close(self) -> None:
+        self._reader.close()
+
+
+class SQLiteStorage(SQLiteReader):
+    """``Storage``, for one process at a time. ``vfs`` is for tests that make a disk fail."""
 
     def __init__(self, path: Path, *, max_bytes: int = 0, vfs: str | None = None) -> None:
         require_version()
         self._path = path
         self._suspect = path.with_name(path.name + ".suspect")
-        if not path.exists():
-            os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))
-        self._reader: apsw.Connection | None = None
-        connection = _open(path, vfs)
+        self._lock = FileLock(path.with_name(path.name + ".lock"))
+        try:
+            self._connection = self._opened(max_bytes, vfs)
+            super().__init__(path, vfs=vfs)
+        except BaseException:
+            self._lock.release()
+            raise
+        self._writer = Writer(self._connection, self._has_room, self._mark_suspect)
+
+    def _opened(self, max_bytes: int, vfs: str | None) -> apsw.Connection:
+        if not self._path.exists():
+            os.close(os.open(self._path, os.O_CREAT | os.O_WRONLY, 0o600))
+        connection = _open(self._path, vfs)
         try:
             if self._suspect.exists():
                 _check_integrity(connection)
@@ -78,13 +153,10 @@ class SQLiteStorage:
             if max_bytes:
                 connection.pragma("max_page_count", max(max_bytes // _PAGE_BYTES, 1))
             self._mail_ids = jobs.MailIds(connection)
-            self._reader = _open(path, vfs)
-            self._reader.pragma("query_only", True)
         except BaseException:
             connection.close()
             raise
-        self._connection = connection
-        self._writer = Writer(connection, self._has_room, self._mark_suspect)
+        return connection
 
     @property
     def broken(self) -> bool:
@@ -102,42 +174,15 @@ class SQLiteStorage:
         with contextlib.suppress(OSError):  # on the disk that failed; the check is then left out
             self._suspect.touch(mode=0o600)
 
-    def _read(self, sql: str, bindings: tuple[Any, ...]) -> Iterable[tuple[Any, ...]]:
-        assert self._reader is not None
-        return self._reader.execute(sql, bindings)
-
-    def _one(self, sql: str, *bindings: Any) -> tuple[Any, ...] | None:
-        rows = list(self._read(sql, bindings))
-        return rows[0] if rows else None
-
     # --- accounts ---
 
     async def register(self, new: NewAccount, token_hash: bytes | None, now_s: int) -> str:
         return await self._writer.run(lambda db: jobs.register(db, new, token_hash, now_s), grows=True)
 
-    async def account(self, genesis_hash: bytes) -> AccountRow | None:
-        row = self._one(
-            "SELECT * FROM accounts WHERE genesis_hash = ?",
-            genesis_hash,
-        )
-        return AccountRow(*row) if row else None
-
     async def put_list(self, change: ListChange) -> bool:
         return await self._writer.run(lambda db: jobs.put_list(db, change), grows=True)
 
-    async def find(self, prefix: bytes, limit: int) -> tuple[bytes, ...]:
-        rows = self._read(
-            "SELECT genesis_hash FROM accounts WHERE substr(genesis_hash, 1, ?) = ? "
-            "ORDER BY genesis_hash LIMIT ?",
-            (len(prefix), prefix, limit),
-        )
-        return tuple(row[0] for row in rows)
-
     # --- devices and their prekeys ---
-
-    async def device(self, device_hash: bytes) -> DeviceRow | None:
-        row = self._one(jobs.DEVICE, device_hash)
-        return DeviceRow(*row) if row else None
 
     async def login(self, device_hash: bytes, client_nonce: bytes) -> DeviceRow | None:
         return await self._writer.run(lambda db: jobs.login(db, device_hash, client_nonce), grows=False)
@@ -157,17 +202,8 @@ class SQLiteStorage:
     async def claim_name(self, row: NameRow, now_s: int) -> bool:
         return await self._writer.run(lambda db: jobs.claim_name(db, row, now_s), grows=True)
 
-    async def name(self, name: str) -> NameRow | None:
-        row = self._one(
-            "SELECT name, genesis_hash, claim FROM names WHERE name = ? AND freed_s IS NULL", name
-        )
-        return NameRow(*row) if row else None
-
     async def put_invite(self, row: InviteRow, open_max: int, now_s: int) -> str:
         return await self._writer.run(lambda db: jobs.put_invite(db, row, open_max, now_s), grows=True)
-
-    async def token_open(self, token_hash: bytes, genesis_hash: bytes, now_s: int) -> bool:
-        return self._one(jobs.INVITE_OPEN, token_hash, now_s, genesis_hash) is not None
 
     # --- mailboxes ---
 
@@ -175,18 +211,6 @@ class SQLiteStorage:
         if not mail:
             return ()
         return await self._writer.run(lambda db: jobs.append(db, mail, quota, self._mail_ids), grows=True)
-
-    async def waiting(
-        self, device_hash: bytes, after: int, limit: int, max_bytes: int
-    ) -> tuple[Waiting, ...]:
-        found: list[Waiting] = []
-        size = 0
-        for row in self._read(jobs.WAITING, (device_hash, after, limit)):
-            size += len(row[2])
-            if found and size > max_bytes:
-                break
-            found.append(Waiting(*row))
-        return tuple(found)
 
     async def acknowledge(self, device_hash: bytes, envelope_ids: tuple[bytes, ...]) -> tuple[bytes, ...]:
         return await self._writer.run(lambda db: jobs.acknowledge(db, device_hash, envelope_ids), grows=False)
@@ -198,21 +222,12 @@ class SQLiteStorage:
             return 0
         return await self._writer.run(lambda db: jobs.expire(db, now_s, limit), grows=False)
 
-    async def counts(self) -> Counts:
-        row = self._one(jobs.COUNTS)
-        assert row is not None
-        return Counts(*row)
-
-    async def held(self, genesis_hash: bytes) -> tuple[Held, ...]:
-        assert self._reader is not None
-        return jobs.held(self._reader, genesis_hash)
-
     async def close(self) -> None:
         """After what was asked for is written. The log is folded into the file, deleted mail with it."""
         await self._writer.close()
-        if self._reader is not None:
-            self._reader.close()
+        await super().close()
         self._connection.close()
+        self._lock.release()
 
 
 def _open(path: Path, vfs: str | None) -> apsw.Connection:

@@ -1,0 +1,248 @@
+"""From a configuration to a relay that serves: data directory, keys, sockets, upkeep, an orderly stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import uvicorn
+from starlette.applications import Starlette
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from lokket import limits
+from lokket.crypto.keys import Ed25519KeyPair
+from lokket.errors import LocalError
+from lokket.protocol.identity import Invite
+from lokket.relay.bus import LocalBus
+from lokket.relay.config import RelayConfig
+from lokket.relay.explain import DATA_FILE
+from lokket.relay.relay import Relay
+from lokket.relay.storage.base import Storage
+from lokket.relay.storage.memory import MemoryStorage
+from lokket.relay.storage.sqlite import SQLiteStorage
+from lokket.relay.web import Gate, Machine, make_app
+from lokket.system import SystemEntropy, now_ms
+from lokket.wire import api
+
+KEY_FILE: Final = "relay.key"
+_STOP_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A relay that accepts connections. ``invite``: for its first member, while it has none."""
+
+    relay: Relay
+    port: int
+    origin: str
+    relay_key: bytes
+    invite: Invite | None
+
+
+Ready = Callable[[Running], None]
+
+
+def build(config: RelayConfig) -> tuple[Relay, Starlette]:
+    """The relay and its web application; ``await relay.storage.close()`` ends it.
+
+    LocalError: the origin or the data directory cannot be used, or another relay runs on it.
+    """
+    entropy = SystemEntropy()
+    storage: Storage
+    if config.data is None:
+        storage, key = MemoryStorage(), Ed25519KeyPair(entropy.draw(32))
+    else:
+        _make_private(config.data)
+        storage = SQLiteStorage(config.data / DATA_FILE, max_bytes=config.storage_max_bytes)
+        key = _relay_key(config.data / KEY_FILE, entropy)
+    relay = Relay(storage, config, key, LocalBus())
+    gate = Gate(config.connections_max, config.connections_per_address_max)
+    return relay, make_app(relay, Machine(now_ms, entropy), gate)
+
+
+def _make_private(data: Path) -> None:
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        data.chmod(0o700)
+    except OSError:
+        raise LocalError(f"{data} cannot be made a private directory; name another data directory") from None
+
+
+def _relay_key(path: Path, entropy: SystemEntropy) -> Ed25519KeyPair:
+    """The relay's identity, made at the first start. Whoever holds the file is this relay."""
+    if not path.exists():
+        fresh = path.with_name(path.name + ".new")
+        with open(os.open(fresh, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), "wb") as file:
+            file.write(entropy.draw(32))
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    seed = path.read_bytes()
+    if len(seed) != 32:
+        raise LocalError(f"{path.name} is damaged; restore it from a backup: clients know the relay by it")
+    return Ed25519KeyPair(seed)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket, on this machine only. LocalError."""
+    require_loopback(host)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind((host, port))
+    except OSError:
+        bound.close()
+        raise LocalError(
+            f"{host}:{port} cannot be listened on; is another relay running? try --port"
+        ) from None
+    return bound
+
+
+def require_loopback(host: str) -> None:
+    """LocalError unless only this machine can reach ``host``: without TLS nobody else should."""
+    with contextlib.suppress(ValueError):
+        if ipaddress.ip_address(host).is_loopback:
+            return
+    if host != "localhost":
+        raise LocalError(
+            f"the relay speaks without TLS and will not listen on {host}: use 127.0.0.1, "
+            "and put a proxy with TLS in front of it"
+        )
+
+
+async def serve(config: RelayConfig, ready: Ready, stop: asyncio.Event | None = None) -> None:
+    """Serve until ``stop`` is set, SIGTERM or SIGINT comes, or the task is cancelled.
+
+    ``ready`` is called once connections are accepted. An empty ``config.origin`` becomes
+    ``ws://host:port``. LocalError: it cannot start, or the disk failed.
+    """
+    bound = listen(config.host, config.port)
+    try:
+        port = int(bound.getsockname()[1])
+        host = f"[{config.host}]" if ":" in config.host else config.host
+        config = replace(config, port=port, origin=config.origin or f"ws://{host}:{port}")
+        relay, app = build(config)
+        try:
+            server = _Server(_server_config(app, config))
+            await _run(relay, server, bound, ready, stop or asyncio.Event())
+        finally:
+            await relay.storage.close()
+    finally:
+        bound.close()
+    if relay.storage.broken:
+        raise LocalError("the relay's disk failed; look at it, then start the relay again")
+
+
+async def _run(
+    relay: Relay, server: _Server, bound: socket.socket, ready: Ready, stop: asyncio.Event
+) -> None:
+    serving = asyncio.ensure_future(server.serve(sockets=[bound]))
+    with _signals(stop):
+        try:
+            while not server.started and not serving.done():
+                await asyncio.sleep(0.005)
+            if not serving.done():
+                ready(await _running(relay))
+                await _keep(relay, serving, stop)
+        finally:
+            relay.close_all(api.UNAVAILABLE, "the relay stops; it will be back")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(_emptied(relay), _STOP_S)
+            server.should_exit = True
+            await serving
+
+
+async def _running(relay: Relay) -> Running:
+    config = relay.config
+    invite = None if config.open else await relay.first_member_invite(now_ms(), SystemEntropy())
+    return Running(relay, config.port, config.origin, relay.key, invite)
+
+
+async def _keep(relay: Relay, serving: asyncio.Future[None], stop: asyncio.Event) -> None:
+    """Upkeep until something ends the relay."""
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        while not stop.is_set() and not serving.done() and not relay.storage.broken:
+            await relay.upkeep(now_ms())
+            ends: set[asyncio.Future[Any]] = {stopping, serving}
+            await asyncio.wait(ends, timeout=limits.UPKEEP_S, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+
+
+async def _emptied(relay: Relay) -> None:
+    while relay.connections:
+        await asyncio.sleep(0.01)
+
+
+def _server_config(app: Starlette, config: RelayConfig) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        http=_HurriedHttp,
+        ws="websockets-sansio",
+        ws_max_size=limits.FRAME_MAX_BYTES,
+        ws_ping_interval=limits.IDLE_PING_S,
+        ws_ping_timeout=limits.IDLE_CLOSE_S - limits.IDLE_PING_S,
+        ws_per_message_deflate=False,  # compression tells of plaintext by size, and bombs
+        limit_concurrency=2 * config.connections_max + 100,
+        timeout_keep_alive=limits.LOGIN_WAIT_S,
+        timeout_graceful_shutdown=int(_STOP_S),
+        lifespan="off",
+        log_config=None,
+        log_level="warning",  # below it, addresses are logged
+        access_log=False,
+        server_header=False,
+    )
+
+
+class _HurriedHttp(HttpToolsProtocol):
+    """Closes who has sent no whole request in time: uvicorn has no bound of its own for that."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._hurry = self.loop.call_later(limits.LOGIN_WAIT_S, self._give_up)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._hurry.cancel()
+        super().connection_lost(exc)
+
+    def on_headers_complete(self) -> None:
+        self._hurry.cancel()
+        super().on_headers_complete()
+
+    def _give_up(self) -> None:
+        self.transport.close()
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals alone: ``serve`` closes the sockets first, then asks the server to exit."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.contextmanager
+def _signals(stop: asyncio.Event) -> Iterator[None]:
+    """SIGTERM and SIGINT set ``stop``, where this thread may say so."""
+    loop = asyncio.get_running_loop()
+    caught: list[signal.Signals] = []
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with contextlib.suppress(ValueError, RuntimeError, NotImplementedError):
+            loop.add_signal_handler(number, stop.set)
+            caught.append(number)
+    try:
+        yield
+    finally:
+        for number in caught:
+            loop.remove_signal_handler(number)
