@@ -15,7 +15,7 @@ WORK = HERE.parent / "build" / "fuzz"
 
 
 def main() -> None:
-    sys.path.insert(0, str(HERE))
+    sys.path[:0] = [str(HERE), str(HERE.parent)]
     try:
         import atheris  # noqa: PLC0415
     except ImportError:

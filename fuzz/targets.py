@@ -9,9 +9,16 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from enum import IntEnum
+from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Final
 
-from lokket.codec import tls
+from lokket.codec import protobuf, tls
+from lokket.crypto.primitives import sha256
+from lokket.errors import RemoteError
+from lokket.protocol import fingerprint, pairwise
+from lokket.protocol.pairwise import Ciphertext, MessageKind, messages, spqr
+from tests.support.pairwise import Device
 
 Target = Callable[[bytes], object]
 
@@ -54,6 +61,97 @@ def canonical(kind: type[Any]) -> Target:
     return target
 
 
+# --- pairwise sessions ---
+
+BOBS_RECORD: Final = Path(__file__).parent / "fixtures" / "record"  # of his session with Alice
+OWN_FINGERPRINT: Final = fingerprint.scannable(
+    2, b"own", b"\x05" + bytes(32), b"their", b"\x05" + bytes(32), 1
+)
+_PROTOBUF: Final = {1: protobuf.BYTES, 2: protobuf.VARINT, 3: protobuf.VARINT, 200: protobuf.BYTES}
+_PQ_SECRET: Final = sha256(b"fuzz")
+
+
+def decode_protobuf(data: bytes) -> object:
+    """What is accepted reads the same when it is written anew."""
+    fields = protobuf.decode(data, _PROTOBUF)
+    values = {**fields.numbers, **fields.strings}
+    again = protobuf.decode(protobuf.encode(sorted(values.items())), _PROTOBUF)
+    assert {**again.numbers, **again.strings} == values
+    return fields
+
+
+def decode_prekey_message(data: bytes) -> object:
+    message = messages.decode_prekey_message(data)
+    assert messages.decode_prekey_message(message.encode()) == message
+    messages.inspect_prekey_message(data)
+    return message
+
+
+def receive_pq(data: bytes) -> object:
+    """One post-quantum ratchet message at either side of a fresh session: parsed, and taken by the Braid."""
+    outcomes = []
+    for initiator in (True, False):
+        state = spqr.start(_PQ_SECRET, initiator)
+        try:
+            outcomes.append(spqr.receive(state, data, pairwise.Work()))
+        except RemoteError as error:
+            outcomes.append(error)
+    if isinstance(outcomes[-1], RemoteError):
+        raise outcomes[-1]
+    return outcomes
+
+
+def decode_record(data: bytes) -> object:
+    record = pairwise.SessionRecord.decode(data)
+    assert record.encode() == data, "a session record has a second encoding"
+    return record
+
+
+def bob() -> Device:
+    """Who is talked to: his keys follow from his name, only his record is a file."""
+    device = Device("fuzz bob")
+    device.bundle()
+    device.bundle(one_time=False)
+    return device
+
+
+@cache
+def _bob_in_session() -> Device:
+    device = bob()
+    device.records[Device("fuzz alice").address] = BOBS_RECORD.read_bytes()
+    return device
+
+
+def decrypt(data: bytes) -> object:
+    """A whole message, its kind in the first byte, to Bob in his session and to Bob who knows nobody."""
+    kind = MessageKind.PREKEY if data[:1] == b"\x03" else MessageKind.WHISPER
+    alice, ciphertext = Device("fuzz alice").address, Ciphertext(kind, data[1:])
+    device = _bob_in_session()
+    record = device.record(alice)
+    assert record is not None
+    refusal: RemoteError | None = None
+    decrypted = None
+    for known in (record, None):
+        try:
+            decrypted = pairwise.decrypt(
+                known, device.local, alice, ciphertext, device.store, device.now_ms, device.entropy
+            )
+        except RemoteError as error:
+            refusal = error
+    assert record.encode() == device.records[alice], "a decrypt changed the record it was given"
+    if decrypted is None:
+        assert refusal is not None
+        raise refusal
+    return decrypted
+
+
 TARGETS: Final[dict[str, Target]] = {
     "tls": canonical(Everything),
+    "protobuf": decode_protobuf,
+    "signal-message": messages.SignalMessage,
+    "prekey-message": decode_prekey_message,
+    "pq-ratchet": receive_pq,
+    "session-record": decode_record,
+    "decrypt": decrypt,
+    "fingerprint": lambda data: fingerprint.compare_scannable(OWN_FINGERPRINT, data),
 }

@@ -161,9 +161,9 @@ def test_prekey_ids_of_other_slots_open_nothing() -> None:
     alice, bob = support.pair()
     message = alice.send(bob.address, b"first")
     ids = {number: lenient.value(message.body[1:], number) for number in (1, 6, 7)}
-    for number in ids:
+    for number, honest in ids.items():
         for other in ids.values():
-            if other != ids[number]:
+            if other != honest:
                 assert isinstance(other, int)
                 with pytest.raises(DecryptionFailed):
                     bob.decrypt(alice.address, changed(message, {number: other}))
@@ -278,7 +278,7 @@ def test_a_first_message_again_after_its_session_was_archived_makes_no_session()
 
 @pytest.mark.attack(10)
 def test_first_messages_can_be_remembered() -> None:
-    """Without a one-time prekey and with its session gone, a copy does open again: that is the store's to stop.
+    """Without a one-time prekey, and its session gone, a copy opens again: that is the store's to stop.
 
     ``first_message_id`` is what it remembers: the same for every prekey message of a session, whatever
     a relay changes around it, and another one for every other session.

@@ -91,7 +91,7 @@ def test_skipped_keys_are_bounded_and_the_oldest_go() -> None:
         bob, key = spqr.receive(bob, sent[at], work)
         assert key == keys[at]
         assert work.chain_steps == limits.SKIP_AHEAD_MAX + 1
-        assert sum(len(link.late) for link in bob.links) <= limits.SKIPPED_KEYS_MAX * 36
+        assert sum(len(link) - spqr.LINK.size for link in bob.links) <= limits.SKIPPED_KEYS_MAX * 36
     with pytest.raises(DecryptionFailed):
         spqr.receive(bob, sent[0], Work())
     assert spqr.receive(bob, sent[limits.SKIP_AHEAD_MAX + 1], Work())[1] == keys[limits.SKIP_AHEAD_MAX + 1]
@@ -141,7 +141,7 @@ def test_forged_chunks_never_complete_an_epoch(kind: int) -> None:
 @pytest.mark.attack(4)
 @pytest.mark.parametrize("field", ["header", "key", "ct1", "ct2"])
 def test_one_changed_chunk_stops_an_epoch(field: str) -> None:
-    """Header and ciphertext are authenticated, the key is bound by its hash: a changed chunk yields no secret."""
+    """Header and ciphertext have MACs, the key has its hash: a changed chunk yields no secret."""
     kinds = {"header": (1,), "key": (2, 3), "ct1": (5,), "ct2": (6,)}[field]
     alice, bob = sides()
     entropy = SeededEntropy(field)
@@ -166,7 +166,7 @@ def test_one_changed_chunk_stops_an_epoch(field: str) -> None:
 
 
 def _spoil(data: bytes, kinds: tuple[int, ...], changed: bool) -> tuple[bytes, bool]:
-    """Change the last byte of the first message whose type is in ``kinds`` (all numbers here fit one byte)."""
+    """Change the last byte of the first message whose type is in ``kinds``."""
     position = 2
     while data[position] & 0x80:
         position += 1

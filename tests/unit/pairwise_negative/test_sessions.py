@@ -333,7 +333,7 @@ def test_a_prekey_messages_wrapper_cannot_be_exchanged() -> None:
 
 @pytest.mark.attack(33)
 def test_bad_mac_comes_before_bad_padding(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever lacks the keys sees one refusal, whatever the ciphertext looks like; the padding is not reached."""
+    """Whoever lacks the keys sees one refusal, whatever the ciphertext; its padding is not reached."""
     alice, bob = support.talking()
     message = alice.send(bob.address, b"x" * 40)
 
