@@ -10,9 +10,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache, reduce
-from itertools import compress
-from operator import xor
+from functools import lru_cache
 from typing import Final
 
 from lokket.errors import DecodeError
@@ -22,9 +20,11 @@ CHUNK_INDEX_MAX: Final = 65_535
 
 _POLYNOMIAL: Final = 0x1100B
 _GROUP: Final = 65_535  # order of the multiplicative group; x generates it
-_LOW_BITS: Final = int.from_bytes(b"\x00\x01" * 16, "big")
-_BELOW_TOP: Final = int.from_bytes(b"\x7f\xff" * 16, "big")
-_BITS: Final = tuple(tuple(byte >> bit & 1 for bit in range(8)) for byte in range(256))
+_LANES: Final = int.from_bytes(b"\x00\x00\xff\xff" * 16, "big")
+_TOGETHER: Final = 4  # chunks whose sums are tabled: 2^4 sums serve each of 16 bits of four coefficients
+_BIT_PLANES: Final = tuple(
+    sum((byte >> bit & 1) << 8 * bit for bit in range(8)) for byte in range(256)
+)  # bit i of a byte moved to byte i
 
 
 def chunk(message: bytes, index: int) -> bytes:
@@ -32,13 +32,8 @@ def chunk(message: bytes, index: int) -> bytes:
     start = CHUNK_BYTES * index
     if start < len(message):
         return message[start : start + CHUNK_BYTES]
-    count = len(message) // CHUNK_BYTES
-    values = [
-        int.from_bytes(message[place : place + CHUNK_BYTES], "big")
-        for place in range(0, len(message), CHUNK_BYTES)
-    ]
-    weights = _message_weights(count)
-    return _interpolate(range(count), weights, values, index)
+    points = range(len(message) // CHUNK_BYTES)
+    return _interpolate(points, _message_weights(len(points)), _tables_of(message), index)
 
 
 def decode(chunks: Mapping[int, bytes], count: int) -> bytes:
@@ -46,33 +41,69 @@ def decode(chunks: Mapping[int, bytes], count: int) -> bytes:
     if len(chunks) < count:
         raise DecodeError("an erasure-coded message lacks chunks")
     points = sorted(chunks)[:count]
-    missing = [index for index in range(count) if index not in chunks]
-    if not missing:
-        return b"".join(chunks[index] for index in range(count))
-    values = [int.from_bytes(chunks[point], "big") for point in points]
+    if points[-1] < count:
+        return b"".join(chunks[index] for index in points)
+    sums = _tables_of(b"".join(chunks[point] for point in points))
     weights = _weights(points)
     return b"".join(
-        chunks[index] if index in chunks else _interpolate(points, weights, values, index)
+        chunks[index] if index in chunks else _interpolate(points, weights, sums, index)
         for index in range(count)
     )
 
 
-def _interpolate(points: Sequence[int], weights: Sequence[int], values: Sequence[int], at: int) -> bytes:
-    """Lagrange: sum over i of value_i * weight_i * product over j of (at - j) / (at - i), column by column."""
-    powers, logs = _tables()
+def _tables_of(chunks: bytes) -> list[list[int]]:
+    """For every four chunks all sums of some of them: bit i of a sum's place says whether chunk i is in it.
+
+    A chunk is one integer, a column in every 32 bits: room for products before they are reduced.
+    """
+    spread = bytearray(2 * len(chunks))
+    spread[2::4] = chunks[::2]
+    spread[3::4] = chunks[1::2]
+    size = 2 * CHUNK_BYTES
+    values = [int.from_bytes(spread[place : place + size], "big") for place in range(0, len(spread), size)]
+    tables = []
+    for start in range(0, len(values), _TOGETHER):
+        sums = [0]
+        for value in values[start : start + _TOGETHER]:
+            sums += [value ^ other for other in sums]
+        tables.append(sums)
+    return tables
+
+
+def _interpolate(points: Sequence[int], weights: Sequence[int], tables: list[list[int]], at: int) -> bytes:
+    """Lagrange: the sum over i of value_i * weight_i * product over j of (at - j) / (at - i).
+
+    Products are carry-less: a value is shifted by every set bit of its coefficient, four values at once.
+    """
+    powers, logs = _powers()
     differences = [logs[at ^ point] for point in points]
     product = sum(differences)
-    rows = [
+    coefficients = [
         powers[(product + weight - difference) % _GROUP]
         for weight, difference in zip(weights, differences, strict=True)
     ]
-    bits = [_BITS[row & 0xFF] + _BITS[row >> 8] for row in rows]
     total = 0
-    for selected in reversed(tuple(zip(*bits, strict=True))):  # Horner over the bits of the coefficients
-        top = total >> 15 & _LOW_BITS
-        total = (total & _BELOW_TOP) << 1 ^ top * (_POLYNOMIAL & 0xFFFF)
-        total ^= reduce(xor, compress(values, selected), 0)
-    return total.to_bytes(CHUNK_BYTES, "big")
+    for place, sums in enumerate(tables):
+        planes = 0
+        for bit, coefficient in enumerate(coefficients[place * _TOGETHER : (place + 1) * _TOGETHER]):
+            planes |= (_BIT_PLANES[coefficient >> 8] << 64 | _BIT_PLANES[coefficient & 0xFF]) << bit
+        part = 0
+        for selected in planes.to_bytes(16, "big"):
+            part = part << 1 ^ sums[selected]
+        total ^= part
+    return _reduce(total)
+
+
+def _reduce(total: int) -> bytes:
+    """Every 32-bit lane modulo the polynomial p: x^16 / p begins 1 + x^-4 + x^-8 + x^-12 + x^-13."""
+    high = total >> 16 & _LANES
+    quotient = (high ^ high >> 4 ^ high >> 8 ^ high >> 12 ^ high >> 13) & _LANES
+    total = (total ^ quotient ^ quotient << 1 ^ quotient << 3 ^ quotient << 12) & _LANES
+    spread = total.to_bytes(2 * CHUNK_BYTES, "big")
+    out = bytearray(CHUNK_BYTES)
+    out[::2] = spread[2::4]
+    out[1::2] = spread[3::4]
+    return bytes(out)
 
 
 @lru_cache(maxsize=64)
@@ -82,13 +113,13 @@ def _message_weights(count: int) -> tuple[int, ...]:
 
 def _weights(points: Iterable[int]) -> tuple[int, ...]:
     """Logarithms of 1 / product over j != i of (i - j)."""
-    _, logs = _tables()
+    _, logs = _powers()
     places = list(points)
     return tuple(-sum(logs[point ^ other] for other in places if other != point) % _GROUP for point in places)
 
 
 @lru_cache(maxsize=1)
-def _tables() -> tuple[array[int], array[int]]:
+def _powers() -> tuple[array[int], array[int]]:
     """Powers of x, and logarithms to base x, in GF(2^16). Made at first use: it takes 10 ms."""
     powers, logs = array("H", bytes(2 * (_GROUP + 1))), array("H", bytes(2 * (_GROUP + 1)))
     element = 1

@@ -41,7 +41,7 @@ class IdentityKeyPair:
         return signature[:63] + bytes((signature[63] | self._signing.public[31] & 0x80,))
 
     def exchange(self, their_public: bytes) -> bytes:
-        """The X25519 shared secret, 32 bytes, with a 32-byte u-coordinate. KeyRefused: no secret comes of it."""
+        """The X25519 shared secret, 32 bytes, with a u-coordinate of 32. KeyRefused: it gives none."""
         return self._exchanging.exchange(their_public)
 
     def __repr__(self) -> str:

@@ -23,7 +23,7 @@ _SCANNED_BYTES: Final = 32
 _ITERATIONS_MAX: Final = 1_000_000
 
 
-def displayable(
+def displayable(  # noqa: PLR0917
     version: int,
     local_id: bytes,
     local_key: bytes,
@@ -37,7 +37,7 @@ def displayable(
     return "".join(sorted(_digits(half) for half in halves))
 
 
-def scannable(
+def scannable(  # noqa: PLR0917
     version: int,
     local_id: bytes,
     local_key: bytes,

@@ -8,7 +8,6 @@ nothing else decides. Knows no message keys: it yields one secret per epoch to `
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from enum import Enum, IntEnum
 from typing import Any, Final, NamedTuple, cast
@@ -35,6 +34,7 @@ from lokket.protocol.pairwise.braid_states import (
     NoHeaderReceived,
     State,
 )
+from lokket.protocol.pairwise.value import changer
 
 _PROTOCOL: Final = b"Signal_PQCKA_V1_MLKEM768:"
 _INDEX_MASK: Final = erasure.CHUNK_INDEX_MAX  # after 65536 chunks the message itself comes round again
@@ -60,8 +60,8 @@ class Message(NamedTuple):
 
     epoch: int
     payload: Payload
-    index: int = 0
-    chunk: bytes = b""
+    place: int
+    chunk: bytes
 
 
 class Secret(NamedTuple):
@@ -99,25 +99,40 @@ def start(secret: bytes, initiator: bool) -> State:
     return KeysUnsampled(1, authenticator) if initiator else NoHeaderReceived(1, authenticator, b"")
 
 
-def send(state: State, entropy: Entropy) -> tuple[State, Message, Secret | None]:
-    """(new state, what this message carries, a secret if the epoch just got one). Draws 64, 32 or nothing."""
+def send(state: State, index: int, entropy: Entropy) -> tuple[State, int, Message, Secret | None]:
+    """(state, next chunk index, what this message carries, a secret if the epoch just got one).
+
+    ``index`` is that of the next chunk. Draws 64, 32 or nothing.
+    """
     secret = None
     event = ON_SEND.get(type(state))
     if event is not None:
-        size = 64 if event is Event.KEYS_SAMPLED else 32
-        state, secret = _move(state, event, entropy.draw(size))
+        state, secret = _move(state, event, entropy.draw(64 if event is Event.KEYS_SAMPLED else 32))
+        index = 0
     payload, field = SENDS[type(state)]
     if not field:
-        return state, Message(state.epoch, payload), secret
-    sending = cast(Any, state)
-    index: int = sending.next
-    chunk = erasure.chunk(getattr(sending, field), index)
-    after = dataclasses.replace(sending, next=index + 1 & _INDEX_MASK)
-    return after, Message(state.epoch, payload, index, chunk), secret
+        return state, 0, Message(state.epoch, payload, 0, b""), secret
+    chunk = erasure.chunk(getattr(state, field), index)
+    return state, index + 1 & _INDEX_MASK, Message(state.epoch, payload, index, chunk), secret
 
 
-def receive(state: State, message: Message) -> Stepped:
-    """(new state, a secret if the message completed one). DecryptionFailed, KeyRefused, DecodeError."""
+def receive(state: State, index: int, message: Message) -> tuple[State, int, Secret | None]:
+    """(state, next chunk index, a secret if the message completed one).
+
+    DecryptionFailed, KeyRefused, DecodeError: the message is not from the peer's Braid.
+    """
+    after, secret = _take(state, message)
+    if type(after) is not type(state) and _source(after) != _source(state):
+        index = 0
+    return after, index, secret
+
+
+def _source(state: State) -> str:
+    """The field whose chunks a state sends."""
+    return SENDS[type(state)][1] if type(state) in SENDS else ""
+
+
+def _take(state: State, message: Message) -> Stepped:
     if message.epoch != state.epoch:
         if message.epoch < state.epoch:
             return state, None
@@ -127,25 +142,28 @@ def receive(state: State, message: Message) -> Stepped:
     taking = TAKES.get((type(state), message.payload))
     if taking is None:
         return state, None
-    if not taking.count:
+    if not taking.chunks:
         return _move(state, cast(Event, taking.more), b"")
-    chunks = _add_chunk(getattr(state, "chunks", b""), message)
-    if len(chunks) == taking.count * CHUNK_ENTRY_BYTES and taking.complete is not None:
-        entries = range(0, len(chunks), CHUNK_ENTRY_BYTES)
-        by_index = {
-            int.from_bytes(chunks[place : place + 2], "big"): chunks[place + 2 : place + CHUNK_ENTRY_BYTES]
-            for place in entries
-        }
-        return _move(state, taking.complete, erasure.decode(by_index, taking.count))
+    before: bytes = getattr(state, "chunks", b"")
+    chunks = _add_chunk(before, message)
+    if len(chunks) == taking.chunks * CHUNK_ENTRY_BYTES and taking.complete is not None:
+        return _move(state, taking.complete, erasure.decode(_by_index(chunks), taking.chunks))
     if taking.more is not None:
         return _move(state, taking.more, chunks)
-    if chunks == getattr(state, "chunks", b""):
+    if chunks == before:
         return state, None
-    return dataclasses.replace(cast(Any, state), chunks=chunks), None
+    return _WITH_CHUNKS[type(state)](state, chunks), None
+
+
+def _by_index(chunks: bytes) -> dict[int, bytes]:
+    return {
+        int.from_bytes(chunks[place : place + 2], "big"): chunks[place + 2 : place + CHUNK_ENTRY_BYTES]
+        for place in range(0, len(chunks), CHUNK_ENTRY_BYTES)
+    }
 
 
 def _add_chunk(chunks: bytes, message: Message) -> bytes:
-    index = message.index.to_bytes(2, "big")
+    index = message.place.to_bytes(2, "big")
     for place in range(0, len(chunks), CHUNK_ENTRY_BYTES):
         if chunks[place : place + 2] == index:
             return chunks
@@ -166,15 +184,15 @@ def _sample_keys(state: KeysUnsampled, seed: bytes) -> Stepped:
     key_header = mlkem.header(public)
     mac = _header_mac(state.authenticator, state.epoch, key_header)
     vector = public[: mlkem.VECTOR_768_BYTES]
-    return KeysSampled(state.epoch, state.authenticator, seed, vector, key_header + mac, 0), None
+    return KeysSampled(state.epoch, state.authenticator, seed, vector, key_header + mac), None
 
 
 def _start_ct1(state: KeysSampled, chunks: bytes) -> Stepped:
-    return HeaderSent(state.epoch, state.authenticator, state.seed, state.vector, 0, chunks), None
+    return HeaderSent(state.epoch, state.authenticator, state.seed, state.vector, chunks), None
 
 
 def _complete_ct1(state: HeaderSent, ct1: bytes) -> Stepped:
-    return Ct1Received(state.epoch, state.authenticator, state.seed, state.vector, state.next, ct1), None
+    return Ct1Received(state.epoch, state.authenticator, state.seed, state.vector, ct1), None
 
 
 def _start_ct2(state: Ct1Received, chunks: bytes) -> Stepped:
@@ -202,13 +220,13 @@ def _sample_ct1(state: HeaderReceived, message: bytes) -> Stepped:
     shared, ct1 = mlkem.encapsulate_1(state.header, message)
     secret = _epoch_secret(shared, state.epoch)
     authenticator = _update(state.authenticator, state.epoch, secret.key)
-    return Ct1Sampled(state.epoch, authenticator, state.header, message, ct1, 0, b""), secret
+    return Ct1Sampled(state.epoch, authenticator, state.header, message, ct1, b""), secret
 
 
 def _complete_ek(state: Ct1Sampled, vector: bytes) -> Stepped:
     mlkem.check_public_key(vector, state.header)
     after = EkReceivedCt1Sampled(
-        state.epoch, state.authenticator, state.header, state.message, state.ct1, state.next, vector
+        state.epoch, state.authenticator, state.header, state.message, state.ct1, vector
     )
     return after, None
 
@@ -230,7 +248,7 @@ def _acknowledge_after_ek(state: EkReceivedCt1Sampled, _: bytes) -> Stepped:
 def _sample_ct2(state: Ct1Sampled | EkReceivedCt1Sampled | Ct1Acknowledged, vector: bytes) -> State:
     ct2 = mlkem.encapsulate_2(vector, state.header, state.message)
     mac = _ciphertext_mac(state.authenticator, state.epoch, state.ct1 + ct2)
-    return Ct2Sampled(state.epoch, state.authenticator, ct2 + mac, 0)
+    return Ct2Sampled(state.epoch, state.authenticator, ct2 + mac)
 
 
 def _next_epoch(state: Ct2Sampled, _: bytes) -> Stepped:
@@ -265,9 +283,9 @@ def _epoch_secret(shared: bytes, epoch: int) -> Secret:
 
 
 class Taking(NamedTuple):
-    """A payload collects ``count`` chunks; the event when they are complete, and the one for any before."""
+    """A payload collects ``chunks`` of them; the event when they are complete, and the one for any before."""
 
-    count: int
+    chunks: int
     complete: Event | None
     more: Event | None = None
 
@@ -334,3 +352,8 @@ TRANSITIONS: Final[Mapping[tuple[type[State], Event], Transition]] = {
     (Ct2Sampled, Event.NEXT_EPOCH): Transition(KeysUnsampled, _next_epoch),
 }
 """Every move there is. EkSentCt1Received and Ct2Sampled go to the next epoch, in the other role."""
+
+_WITH_CHUNKS: Final[Mapping[type[State], Callable[[Any, bytes], State]]] = {
+    kind: changer(kind, "chunks")
+    for kind in (HeaderSent, EkSentCt1Received, NoHeaderReceived, Ct1Sampled, Ct1Acknowledged)
+}

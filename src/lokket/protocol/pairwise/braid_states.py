@@ -2,15 +2,15 @@
 
 Source: signal.org/docs/specifications/mlkembraid, revision 1. One party walks the first five (it makes
 the key), the other the last six (it encapsulates); after an epoch they change places. ``chunks`` holds
-what a decoder has so far: entries of a chunk index (uint16) and 32 bytes. ``next`` is the index of the
-next chunk to send. The order of fields is the stored format.
+what a decoder has so far: entries of a chunk index (uint16) and 32 bytes. The index of the next chunk to
+send is kept beside the state, as it changes with every message. The order of fields is the stored format.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Final, TypeAlias
 
-from lokket.codec.tls import U16, U64, Bytes32, Bytes64, Fixed, OpaqueV
+from lokket.codec.tls import U64, Bytes32, Bytes64, Fixed, OpaqueV, Select, Uint
 from lokket.crypto.mlkem import CT1_768_BYTES, HEADER_BYTES, VECTOR_768_BYTES
 from lokket.protocol.pairwise.value import value
 
@@ -50,7 +50,6 @@ class KeysSampled:
     seed: Bytes64
     vector: Vector
     header_and_mac: HeaderAndMac
-    next: U16
 
 
 @value
@@ -61,7 +60,6 @@ class HeaderSent:
     authenticator: Authenticator
     seed: Bytes64
     vector: Vector
-    next: U16
     chunks: Chunks
 
 
@@ -73,7 +71,6 @@ class Ct1Received:
     authenticator: Authenticator
     seed: Bytes64
     vector: Vector
-    next: U16
     ct1: Ct1
 
 
@@ -115,7 +112,6 @@ class Ct1Sampled:
     header: Header
     message: Bytes32
     ct1: Ct1
-    next: U16
     chunks: Chunks
 
 
@@ -128,7 +124,6 @@ class EkReceivedCt1Sampled:
     header: Header
     message: Bytes32
     ct1: Ct1
-    next: U16
     vector: Vector
 
 
@@ -151,7 +146,6 @@ class Ct2Sampled:
     epoch: U64
     authenticator: Authenticator
     ct2_and_mac: Ct2AndMac
-    next: U16
 
 
 State: TypeAlias = (
@@ -182,3 +176,10 @@ STATES: Final[dict[int, type[State]]] = {
     11: Ct2Sampled,
 }
 """Tags of the stored format."""
+
+
+@value
+class Braid:
+    """Any of the states, as it is stored."""
+
+    state: Annotated[State, Select(Uint(1), STATES)]

@@ -11,11 +11,12 @@ Knows no post-quantum ratchet: a seed becomes message keys in ``triple_ratchet``
 
 from __future__ import annotations
 
-from typing import Final
+from struct import Struct
+from typing import Final, NamedTuple
 
 from lokket.crypto.entropy import Entropy
 from lokket.crypto.keys import X25519KeyPair, check_x25519_encoding
-from lokket.crypto.primitives import hkdf_sha256, hmac_sha256
+from lokket.crypto.primitives import hkdf_sha256, hmac_sha256_pair
 from lokket.errors import DecryptionFailed, DuplicateMessage, LocalError
 from lokket.limits import RECEIVER_CHAINS_MAX, SKIP_AHEAD_MAX, SKIPPED_KEYS_MAX
 from lokket.protocol.pairwise import skipped
@@ -25,43 +26,38 @@ from lokket.protocol.pairwise.work import Work
 _ROOT_INFO: Final = b"WhisperRatchet"
 _COUNTER_MAX: Final = (1 << 32) - 1
 
-
-@value
-class ReceivingChain:
-    """Keys of messages sent under one remote ratchet key; ``index`` is the next not yet derived."""
-
-    remote: bytes  # 32
-    chain_key: bytes  # 32
-    index: int
-    late: bytes  # skipped seeds, see ``skipped``
+CHAIN: Final = Struct(">32s32sI")
+"""A receiving chain is kept packed, as it is stored: the remote ratchet key, the chain key, the index of
+the next message, then the skipped seeds (see ``skipped``). A step reads and writes one chain of five."""
 
 
 @value
 class DoubleRatchet:
-    """``own`` is our current ratchet key pair; an empty ``chain_key``: its sending chain is still to be made."""
+    """``own`` is our ratchet key pair; an empty ``chain_key``: its sending chain is still to be made."""
 
     root: bytes  # 32
     own: X25519KeyPair
     chain_key: bytes  # 32 or 0
     index: int  # of the next message sent
     previous: int  # messages in our sending chain before this one, less one
-    receiving: tuple[ReceivingChain, ...]  # newest last
+    receiving: tuple[bytes, ...]  # packed chains, newest last
 
 
-@value
-class Sent:
+class Sent(NamedTuple):
     state: DoubleRatchet
     seed: bytes  # 32
     ratchet_key: bytes  # 32
     counter: int
     previous: int
 
+    def __repr__(self) -> str:
+        return "Sent(…)"
+
 
 def initiator(root: bytes, chain: bytes, their_signed_prekey: bytes, entropy: Entropy) -> DoubleRatchet:
     """The state after PQXDH for who sends first; ``their_signed_prekey`` has 32 bytes. Draws 32."""
-    first = ReceivingChain(their_signed_prekey, chain, 0, skipped.EMPTY)
-    state = DoubleRatchet(root, X25519KeyPair(entropy.draw(32)), b"", 0, 0, (first,))
-    return _finish_step(state)
+    first = CHAIN.pack(their_signed_prekey, chain, 0)
+    return DoubleRatchet(root, X25519KeyPair(entropy.draw(32)), b"", 0, 0, (first,))
 
 
 def responder(root: bytes, chain: bytes, signed_prekey: X25519KeyPair) -> DoubleRatchet:
@@ -73,13 +69,12 @@ def send(state: DoubleRatchet) -> Sent:
     """The next message seed of the sending chain."""
     if not state.chain_key:
         state = _finish_step(state)
-    index, chain_key = state.index, state.chain_key
+    index, own = state.index, state.own
     if index > _COUNTER_MAX:
         raise LocalError("a sending chain is used up; begin a new session")
-    after = DoubleRatchet(
-        state.root, state.own, _next_chain_key(chain_key), index + 1, state.previous, state.receiving
-    )
-    return Sent(after, _message_seed(chain_key), state.own.public, index, state.previous)
+    chain_key, seed = _chain_step(state.chain_key)
+    after = DoubleRatchet(state.root, own, chain_key, index + 1, state.previous, state.receiving)
+    return Sent(after, seed, own.public, index, state.previous)
 
 
 def receive(
@@ -90,63 +85,47 @@ def receive(
     DuplicateMessage: its key was used. DecryptionFailed: too far ahead, or its chain or key is gone.
     KeyRefused: the ratchet key. Draws 32 for a new ratchet key.
     """
-    chains = state.receiving
-    for place in range(len(chains) - 1, -1, -1):
-        if chains[place].remote == ratchet_key:
-            break
-    else:
+    place = _find(state.receiving, ratchet_key)
+    if place < 0:
         if counter > SKIP_AHEAD_MAX:
             raise DecryptionFailed("a message is too far ahead", code="too-far-ahead")
         state = _begin_step(state, ratchet_key, entropy, work)
-        chains = state.receiving
-        place = len(chains) - 1
-    chain, seed = _step_chain(chains[place], counter, work)
-    if place == len(chains) - 1:
-        chains = (*chains[:place], chain)
-    else:
-        chains = (*chains[:place], chain, *chains[place + 1 :])
-    if len(chain.late) > len(state.receiving[place].late):
-        chains = _bound_skipped(chains)
+        place = len(state.receiving) - 1
+    chains = state.receiving
+    chain, seed, grown = _take_seed(chains[place], counter, work)
+    chains = (*chains[:place], chain, *chains[place + 1 :])
+    if grown:
+        chains = skipped.bound(chains, CHAIN.size, SKIPPED_KEYS_MAX)
     after = DoubleRatchet(state.root, state.own, state.chain_key, state.index, state.previous, chains)
     return after, seed
 
 
-def _step_chain(chain: ReceivingChain, counter: int, work: Work) -> tuple[ReceivingChain, bytes]:
-    """(the chain moved past ``counter``, the seed of ``counter``)."""
-    chain_key, index = chain.chain_key, chain.index
-    if counter == index:
-        work.chain_steps += 1
-        after = ReceivingChain(chain.remote, _next_chain_key(chain_key), index + 1, chain.late)
-        return after, _message_seed(chain_key)
+def _find(chains: tuple[bytes, ...], ratchet_key: bytes) -> int:
+    """The place of the chain of ``ratchet_key``, or -1."""
+    for place in range(len(chains) - 1, -1, -1):
+        if chains[place].startswith(ratchet_key):
+            return place
+    return -1
+
+
+def _take_seed(chain: bytes, counter: int, work: Work) -> tuple[bytes, bytes, bool]:
+    """(the chain moved past ``counter``, the seed of ``counter``, whether seeds were skipped)."""
+    remote, chain_key, index = CHAIN.unpack_from(chain)
+    late = chain[CHAIN.size :]
     if counter < index:
-        found = skipped.take(chain.late, counter)
+        found = skipped.take(late, counter)
         if found is None:
             raise DuplicateMessage("a message key was used before")
-        return ReceivingChain(chain.remote, chain_key, index, found[0]), found[1]
+        return chain[: CHAIN.size] + found[0], found[1], False
     if counter - index > SKIP_AHEAD_MAX:
         raise DecryptionFailed("a message is too far ahead", code="too-far-ahead")
     work.chain_steps += counter - index + 1
-    late = [chain.late]
-    while index < counter:
-        late.append(skipped.entry(index, _message_seed(chain_key)))
-        chain_key = _next_chain_key(chain_key)
-        index += 1
-    after = ReceivingChain(chain.remote, _next_chain_key(chain_key), index + 1, b"".join(late))
-    return after, _message_seed(chain_key)
-
-
-def _bound_skipped(chains: tuple[ReceivingChain, ...]) -> tuple[ReceivingChain, ...]:
-    """At most SKIPPED_KEYS_MAX seeds in all; the oldest go first."""
-    excess = sum(skipped.count(chain.late) for chain in chains) - SKIPPED_KEYS_MAX
-    if excess <= 0:
-        return chains
-    out = []
-    for chain in chains:
-        dropped = min(excess, skipped.count(chain.late))
-        excess -= dropped
-        late = skipped.drop_oldest(chain.late, dropped)
-        out.append(ReceivingChain(chain.remote, chain.chain_key, chain.index, late))
-    return tuple(out)
+    entries = [late]
+    for passed in range(index, counter):
+        chain_key, seed = _chain_step(chain_key)
+        entries.append(skipped.entry(passed, seed))
+    chain_key, seed = _chain_step(chain_key)
+    return CHAIN.pack(remote, chain_key, counter + 1) + b"".join(entries), seed, counter > index
 
 
 def _begin_step(state: DoubleRatchet, ratchet_key: bytes, entropy: Entropy, work: Work) -> DoubleRatchet:
@@ -156,15 +135,15 @@ def _begin_step(state: DoubleRatchet, ratchet_key: bytes, entropy: Entropy, work
     if not state.chain_key:
         state = _finish_step(state)
     root, chain_key = _root_step(state.root, state.own.exchange(ratchet_key))
-    chain = ReceivingChain(ratchet_key, chain_key, 0, skipped.EMPTY)
     kept = state.receiving[1 - RECEIVER_CHAINS_MAX :]
     own = X25519KeyPair(entropy.draw(32))
-    return DoubleRatchet(root, own, b"", 0, max(state.index - 1, 0), (*kept, chain))
+    chains = (*kept, CHAIN.pack(ratchet_key, chain_key, 0))
+    return DoubleRatchet(root, own, b"", 0, max(state.index - 1, 0), chains)
 
 
 def _finish_step(state: DoubleRatchet) -> DoubleRatchet:
     """The sending half: a chain under our fresh key and the newest remote one."""
-    root, chain_key = _root_step(state.root, state.own.exchange(state.receiving[-1].remote))
+    root, chain_key = _root_step(state.root, state.own.exchange(state.receiving[-1][:32]))
     return DoubleRatchet(root, state.own, chain_key, 0, state.previous, state.receiving)
 
 
@@ -174,9 +153,6 @@ def _root_step(root: bytes, secret: bytes) -> tuple[bytes, bytes]:
     return output[:32], output[32:]
 
 
-def _message_seed(chain_key: bytes) -> bytes:
-    return hmac_sha256(chain_key, b"\x01")
-
-
-def _next_chain_key(chain_key: bytes) -> bytes:
-    return hmac_sha256(chain_key, b"\x02")
+def _chain_step(chain_key: bytes) -> tuple[bytes, bytes]:
+    """KDF_CK: (next chain key, message seed)."""
+    return hmac_sha256_pair(chain_key, b"\x02", b"\x01")

@@ -102,7 +102,7 @@ def encode_signal_message(
     pq_ratchet: bytes,
     addresses: bytes | None,
 ) -> bytes:
-    """Everything but the MAC; ``ratchet_key`` has 32 bytes, ``counters`` are this and the previous chain's."""
+    """Everything but the MAC; ``ratchet_key`` has 32 bytes, ``counters`` are its own and the last chain's."""
     parts = (
         b"\x44\x0a\x21\x05",
         ratchet_key,

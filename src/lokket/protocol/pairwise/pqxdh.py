@@ -175,7 +175,7 @@ def find_prekeys(message: PreKeyMessage, prekeys: PreKeys) -> OurPreKeys:
 
 
 def respond(identity: IdentityKeyPair, ours: OurPreKeys, message: PreKeyMessage) -> tuple[Secrets, Handshake]:
-    """The responder's half. KeyRefused: identity or base key. A wrong KEM ciphertext shows at the MAC only."""
+    """The responder's half. KeyRefused: identity or base key. A wrong KEM ciphertext shows at the MAC."""
     check_identity_key(message.identity_key)
     base_key = message.base_key[1:]
     check_x25519_public(base_key)

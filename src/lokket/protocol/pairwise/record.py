@@ -1,57 +1,94 @@
 """The sessions of one remote device, as a value and as stored bytes.
 
-Stored format, version 1 (TLS presentation language):
+Stored format, version 1, big-endian:
 
-    Record  = uint8 version, service_id[16], uint8 device, identity_key[33],
-              optional<Session> current, Archived archived<V>
-    Archived = uint64 archived_ms, Session
-    Session = opaque facts<V>, opaque double<V>, opaque spqr<V>
+    Record   = uint8 version, service_id[16], uint8 device, identity_key[33],
+               uint8 has_current, uint8 archived, {uint64 archived_ms, uint32 size}[archived],
+               Session[has_current] to its end, Session[archived]
+    Session  = root[32], own_private[32], own_public[32], chain_key[32], uint32 index, uint32 previous,
+               pq_root[32], uint16 next_chunk, uint8 flags, uint8 chains, uint8 links,
+               uint32 sizes[3 + chains + links], facts, kem_ciphertext, braid, chains, links
 
-A part is decoded when a step first needs it, and its bytes are kept while it does not change.
+Chains and links are described where they are used; facts and braid are TLS presentation language. What a
+step does not need is not decoded, and its bytes are kept while it does not change.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from collections.abc import Sequence
+from functools import lru_cache
+from struct import Struct
+from typing import Final
 
-from lokket.codec import tls
-from lokket.codec.tls import U32, U64, Bytes16, Bytes32, Bytes33, Opaque, OpaqueV, Select, Uint, Vector
+from lokket.codec.tls import U64
 from lokket.crypto.keys import X25519KeyPair
 from lokket.errors import DecodeError, LocalError
 from lokket.limits import (
     ARCHIVED_SESSIONS_MAX,
     DAY_S,
     RECEIVER_CHAINS_MAX,
-    SKIPPED_KEYS_MAX,
     UNACKNOWLEDGED_SESSION_DAYS,
 )
 from lokket.protocol.pairwise import skipped
-from lokket.protocol.pairwise.braid_states import STATES, State
-from lokket.protocol.pairwise.double_ratchet import DoubleRatchet, ReceivingChain
-from lokket.protocol.pairwise.messages import Address
+from lokket.protocol.pairwise.braid_states import Braid
+from lokket.protocol.pairwise.double_ratchet import CHAIN, DoubleRatchet
+from lokket.protocol.pairwise.messages import KEM_BYTES, Address
 from lokket.protocol.pairwise.pqxdh import Handshake
-from lokket.protocol.pairwise.spqr import Link, Spqr
+from lokket.protocol.pairwise.spqr import LINK, Spqr
 from lokket.protocol.pairwise.triple_ratchet import TripleRatchet
-from lokket.protocol.pairwise.value import value
+from lokket.protocol.pairwise.value import Stored, value
 
 RECORD_VERSION: Final = 1
+_LINKS_MAX: Final = 4
+_UNACKNOWLEDGED_MS: Final = UNACKNOWLEDGED_SESSION_DAYS * DAY_S * 1000
+
+_RECORD: Final = Struct(">B16sB33sBB")
+_ARCHIVED: Final = Struct(">QI")
+_SESSION: Final = Struct(">32s32s32s32sII32sHBBB")
+_ZEROS: Final = bytes(32)
+_INITIATOR: Final = 1
+_PUBLIC_KNOWN: Final = 2
+_CHAIN_MADE: Final = 4
+
+
+@value
+class Facts:
+    """What does not change in a session."""
+
+    handshake: Handshake
+    established_ms: U64
 
 
 @value
 class Session:
-    """One session; ``kem_ciphertext`` (1569 B) is there while our messages still go out as prekey messages."""
+    """One session; ``kem_ciphertext`` (1569 B) is kept while our messages go out as prekey messages."""
 
-    handshake: Handshake
-    established_ms: int
+    facts: Stored[Facts]
     kem_ciphertext: bytes
     ratchet: TripleRatchet
 
 
-@value
 class Archived:
-    archived_ms: int
-    session: Session
+    """A session that only receives, decoded when it is tried."""
+
+    __slots__ = ("_data", "_session", "archived_ms")
+
+    def __init__(self, archived_ms: int, session: Session | None, data: bytes | None = None) -> None:
+        self.archived_ms = archived_ms
+        self._session = session
+        self._data = data
+
+    @property
+    def session(self) -> Session:
+        if self._session is None:
+            self._session = _decode_session(self._data or b"")
+        return self._session
+
+    @property
+    def data(self) -> bytes:
+        if self._data is None:
+            self._data = _encode_session(self.session)
+        return self._data
 
 
 @value
@@ -65,170 +102,161 @@ class SessionRecord:
 
     @property
     def unacknowledged(self) -> Handshake | None:
-        """The current handshake while nothing was received in its session, so that prekey messages go out."""
+        """The current handshake while nothing was received in its session: prekey messages still go out."""
         current = self.current
-        return current.handshake if current is not None and current.kem_ciphertext else None
+        return current.facts.value.handshake if current is not None and current.kem_ciphertext else None
 
     @property
     def handshake(self) -> Handshake:
         """Of the current session. LocalError: there is none."""
-        return self._require_current().handshake
+        return self._facts().handshake
 
     @property
     def established_ms(self) -> int:
         """When the current session was made here. LocalError: there is none."""
-        return self._require_current().established_ms
+        return self._facts().established_ms
 
     def can_send(self, now_ms: int) -> bool:
         """False: no current session, or nobody answered in it for UNACKNOWLEDGED_SESSION_DAYS."""
         current = self.current
         if current is None:
             return False
-        if not current.kem_ciphertext:
-            return True
-        return now_ms - current.established_ms <= UNACKNOWLEDGED_SESSION_DAYS * DAY_S * 1000
+        return not current.kem_ciphertext or now_ms - self._facts().established_ms <= _UNACKNOWLEDGED_MS
 
     def knows_base_key(self, base_key: bytes) -> bool:
         """Whether a stored session was made with this base key (33 B)."""
         sessions = [one.session for one in self.archived]
         if self.current is not None:
             sessions.append(self.current)
-        return any(session.handshake.base_key == base_key for session in sessions)
+        return any(session.facts.value.handshake.base_key == base_key for session in sessions)
 
     def with_current(self, session: Session) -> SessionRecord:
         return SessionRecord(self.remote, self.identity_key, session, self.archived)
 
     def encode(self) -> bytes:
         """Versioned bytes for the vault: they hold every secret of the sessions."""
-        stored = _StoredRecord(
+        remote, archived = self.remote, self.archived
+        head = _RECORD.pack(
             RECORD_VERSION,
-            self.remote.service_id,
-            self.remote.device,
+            remote.service_id,
+            remote.device,
             self.identity_key,
-            None if self.current is None else _store_session(self.current),
-            tuple(_StoredArchived(one.archived_ms, _store_session(one.session)) for one in self.archived),
+            self.current is not None,
+            len(archived),
         )
-        return tls.encode(stored)
+        current = b"" if self.current is None else _encode_session(self.current)
+        if not archived:
+            return head + current
+        index = [_ARCHIVED.pack(one.archived_ms, len(one.data)) for one in archived]
+        return b"".join((head, *index, *(one.data for one in archived), current))
 
     @staticmethod
     def decode(data: bytes) -> SessionRecord:
         """Inverse of ``encode``. DecodeError: damaged, or of an unknown version."""
-        if data[:1] != bytes((RECORD_VERSION,)):
-            raise DecodeError("a session record has an unknown version")
-        stored = tls.decode(_StoredRecord, data)
+        if data[:1] != bytes((RECORD_VERSION,)) or len(data) < _RECORD.size:
+            raise DecodeError("a session record is cut short or of an unknown version")
+        _, service_id, device, identity_key, has_current, count = _RECORD.unpack_from(data)
+        position = _RECORD.size
+        archived: tuple[Archived, ...] = ()
+        if count:
+            archived, position = _decode_archived(data, position, count)
+        if has_current > 1 or (not has_current and position != len(data)):
+            raise DecodeError("a session record is malformed")
         try:
-            remote = Address(stored.service_id, stored.device)
+            remote = Address(service_id, device)
         except LocalError:
             raise DecodeError("a session record has an impossible address") from None
-        return SessionRecord(
-            remote,
-            stored.identity_key,
-            None if stored.current is None else _load_session(stored.current),
-            tuple(Archived(one.archived_ms, _load_session(one.session)) for one in stored.archived),
-        )
+        current = _decode_session(data[position:]) if has_current else None
+        return SessionRecord(remote, identity_key, current, archived)
 
-    def _require_current(self) -> Session:
+    def _facts(self) -> Facts:
         if self.current is None:
             raise LocalError("this record has no current session")
-        return self.current
+        return self.current.facts.value
 
 
-# --- the stored shapes ---
+def _decode_archived(data: bytes, position: int, count: int) -> tuple[tuple[Archived, ...], int]:
+    index_end = position + count * _ARCHIVED.size
+    if count > ARCHIVED_SESSIONS_MAX or index_end > len(data):
+        raise DecodeError("a session record's archive is malformed")
+    archived = []
+    start = index_end
+    for place in range(position, index_end, _ARCHIVED.size):
+        archived_ms, size = _ARCHIVED.unpack_from(data, place)
+        one = Archived(archived_ms, None, data[start : start + size])
+        archived.append(one)
+        start += size
+        _ = one.session
+    return tuple(archived), start
 
 
-@dataclass(frozen=True, slots=True, repr=False)
-class _StoredFacts:
-    handshake: Handshake
-    established_ms: U64
-    kem_ciphertext: Opaque
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class _StoredChain:
-    remote: Bytes32
-    chain_key: Bytes32
-    index: U32
-    late: Annotated[bytes, OpaqueV(SKIPPED_KEYS_MAX * skipped.ENTRY_BYTES)]
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class _StoredDouble:
-    root: Bytes32
-    own_private: Bytes32
-    own_public: Bytes32
-    chain_key: Annotated[bytes, OpaqueV(32)]
-    index: U32
-    previous: U32
-    receiving: Annotated[tuple[_StoredChain, ...], Vector(RECEIVER_CHAINS_MAX)]
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class _StoredSpqr:
-    root: Bytes32
-    initiator: bool
-    links: Annotated[tuple[Link, ...], Vector(8, min_items=1)]
-    braid: Annotated[Any, Select(Uint(1), STATES)]
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class _StoredSession:
-    facts: _StoredFacts
-    double: _StoredDouble
-    spqr: _StoredSpqr
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class _StoredArchived:
-    archived_ms: U64
-    session: _StoredSession
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class _StoredRecord:
-    version: Annotated[int, Uint(1)]
-    service_id: Bytes16
-    device: Annotated[int, Uint(1)]
-    identity_key: Bytes33
-    current: _StoredSession | None
-    archived: Annotated[tuple[_StoredArchived, ...], Vector(ARCHIVED_SESSIONS_MAX)]
-
-
-def _store_session(session: Session) -> _StoredSession:
+def _encode_session(session: Session) -> bytes:
     double, pq = session.ratchet
-    return _StoredSession(
-        _StoredFacts(session.handshake, session.established_ms, session.kem_ciphertext),
-        _StoredDouble(
-            double.root,
-            double.own.private,
-            double.own.public,
-            double.chain_key,
-            double.index,
-            double.previous,
-            tuple(
-                _StoredChain(chain.remote, chain.chain_key, chain.index, chain.late)
-                for chain in double.receiving
-            ),
-        ),
-        _StoredSpqr(pq.root, pq.initiator, pq.links, pq.braid),
+    own = double.own
+    public, chain_key = own.known_public, double.chain_key
+    flags = (
+        (_INITIATOR if pq.initiator else 0)
+        | (_PUBLIC_KNOWN if public is not None else 0)
+        | (_CHAIN_MADE if chain_key else 0)
     )
+    head = _SESSION.pack(
+        double.root,
+        own.private,
+        public or _ZEROS,
+        chain_key or _ZEROS,
+        double.index,
+        double.previous,
+        pq.root,
+        pq.next_chunk,
+        flags,
+        len(double.receiving),
+        len(pq.links),
+    )
+    parts = (session.facts.data, session.kem_ciphertext, pq.braid.data, *double.receiving, *pq.links)
+    return b"".join((head, _sizes(len(parts)).pack(*map(len, parts)), *parts))
 
 
-def _load_session(stored: _StoredSession) -> Session:
-    double, pq = stored.double, stored.spqr
-    chains = tuple(
-        ReceivingChain(chain.remote, chain.chain_key, chain.index, chain.late) for chain in double.receiving
+def _decode_session(data: bytes) -> Session:
+    if len(data) < _SESSION.size:
+        raise DecodeError("a stored session is cut short")
+    root, private, public, chain_key, index, previous, pq_root, next_chunk, flags, chains, links = (
+        _SESSION.unpack_from(data)
     )
-    for late in [chain.late for chain in chains] + [link.late for link in pq.links]:
-        if not skipped.well_formed(late):
-            raise DecodeError("a session record has malformed message keys")
-    own = X25519KeyPair(double.own_private, double.own_public)
-    state: State = pq.braid
-    return Session(
-        stored.facts.handshake,
-        stored.facts.established_ms,
-        stored.facts.kem_ciphertext,
-        TripleRatchet(
-            DoubleRatchet(double.root, own, double.chain_key, double.index, double.previous, chains),
-            Spqr(state, pq.root, pq.initiator, pq.links),
-        ),
-    )
+    if chains > RECEIVER_CHAINS_MAX or not 1 <= links <= _LINKS_MAX or flags > 7:
+        raise DecodeError("a stored session is malformed")
+    facts, kem_ciphertext, braid, *packed = _split(data, _SESSION.size, 3 + chains + links)
+    receiving, linked = tuple(packed[:chains]), tuple(packed[chains:])
+    known = flags & _PUBLIC_KNOWN
+    made = flags & _CHAIN_MADE
+    if (
+        not (skipped.well_formed(receiving, CHAIN.size) and skipped.well_formed(linked, LINK.size))
+        or len(kem_ciphertext) not in (0, KEM_BYTES)
+        or not (made or chains)
+        or (not known and public != _ZEROS)
+        or (not made and chain_key != _ZEROS)
+    ):
+        raise DecodeError("a stored session is malformed")
+    own = X25519KeyPair(private, public if known else None)
+    double = DoubleRatchet(root, own, chain_key if made else b"", index, previous, receiving)
+    pq = Spqr(Stored(Braid, None, braid), next_chunk, pq_root, bool(flags & _INITIATOR), linked)
+    return Session(Stored(Facts, None, facts), kem_ciphertext, TripleRatchet(double, pq))
+
+
+def _split(data: bytes, position: int, count: int) -> Sequence[bytes]:
+    """The ``count`` parts whose sizes stand at ``position``; they must fill ``data``."""
+    sizes = _sizes(count)
+    start = position + sizes.size
+    if start > len(data):
+        raise DecodeError("a stored session is cut short")
+    parts = []
+    for size in sizes.unpack_from(data, position):
+        parts.append(data[start : start + size])
+        start += size
+    if start != len(data):
+        raise DecodeError("a stored session is cut short or too long")
+    return parts
+
+
+@lru_cache(maxsize=16)
+def _sizes(count: int) -> Struct:
+    return Struct(f">{count}I")

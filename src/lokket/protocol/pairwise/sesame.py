@@ -13,7 +13,7 @@ spoil nothing. Knows nothing of chain keys.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from lokket.crypto.entropy import Entropy
 from lokket.crypto.primitives import sha256
@@ -34,12 +34,13 @@ from lokket.protocol.pairwise.messages import (
     decode_prekey_message,
 )
 from lokket.protocol.pairwise.pqxdh import Handshake, LocalDevice, PreKeyBundle, PreKeys
-from lokket.protocol.pairwise.record import Archived, Session, SessionRecord
+from lokket.protocol.pairwise.record import Archived, Facts, Session, SessionRecord
 from lokket.protocol.pairwise.triple_ratchet import Parties, TripleRatchet
+from lokket.protocol.pairwise.value import Stored
 from lokket.protocol.pairwise.work import Work
 
 _DAY_MS: Final = 1000 * DAY_S
-_ENVELOPE_BYTES: Final = 4096  # more than a prekey message adds to its plaintext
+_PLAINTEXT_MAX_BYTES: Final = PAIRWISE_MESSAGE_MAX_BYTES - 4096  # a prekey message adds less
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,17 @@ class Decrypted:
 _NOTHING_USED: Final = Used(None, None)
 
 
+class _Incoming(NamedTuple):
+    """What every step of a decrypt needs."""
+
+    local: LocalDevice
+    remote: Address
+    prekeys: PreKeys
+    now_ms: int
+    entropy: Entropy
+    work: Work
+
+
 def begin(
     record: SessionRecord | None, local: LocalDevice, bundle: PreKeyBundle, now_ms: int, entropy: Entropy
 ) -> SessionRecord:
@@ -83,8 +95,9 @@ def begin(
     secrets = made.secrets
     double = double_ratchet.initiator(secrets.root, secrets.chain, bundle.signed_prekey[1:], entropy)
     ratchet = TripleRatchet(double, spqr.start(secrets.post_quantum, initiator=True))
-    session = Session(made.handshake, now_ms, made.kem_ciphertext, ratchet)
-    archived = () if record is None else _archive(record, now_ms)
+    facts = Stored(Facts, Facts(made.handshake, now_ms))
+    archived = () if record is None else _archive(record.current, record.archived, now_ms)
+    session = Session(facts, made.kem_ciphertext, ratchet)
     return SessionRecord(bundle.address, bundle.identity_key, session, archived)
 
 
@@ -98,20 +111,20 @@ def encrypt(
     session = record.current
     if session is None or not record.can_send(now_ms):
         raise LocalError("there is no session to send in; begin one from a fresh bundle")
-    if len(plaintext) > PAIRWISE_MESSAGE_MAX_BYTES - _ENVELOPE_BYTES:
+    if len(plaintext) > _PLAINTEXT_MAX_BYTES:
         raise LocalError("a message is too long; send it as an attachment")
-    unacknowledged = bool(session.kem_ciphertext)
     parties = Parties(local.identity.public, record.identity_key, local.address, record.remote)
-    ratchet, body = triple_ratchet.encrypt(session.ratchet, parties, plaintext, unacknowledged, entropy)
+    kem_ciphertext = session.kem_ciphertext
+    ratchet, body = triple_ratchet.encrypt(session.ratchet, parties, plaintext, bool(kem_ciphertext), entropy)
     kind = MessageKind.WHISPER
-    if unacknowledged:
+    if kem_ciphertext:
         kind = MessageKind.PREKEY
         body = _wrap(session, local, body)
-    after = Session(session.handshake, session.established_ms, session.kem_ciphertext, ratchet)
+    after = Session(session.facts, kem_ciphertext, ratchet)
     return record.with_current(after), Ciphertext(kind, body)
 
 
-def decrypt(
+def decrypt(  # noqa: PLR0917
     record: SessionRecord | None,
     local: LocalDevice,
     remote: Address,
@@ -129,94 +142,106 @@ def decrypt(
     """
     if record is not None and record.remote != remote:
         raise LocalError("this record belongs to another device")
-    work = Work() if work is None else work
+    given = _Incoming(local, remote, prekeys, now_ms, entropy, Work() if work is None else work)
     if ciphertext.kind == MessageKind.PREKEY:
-        return _decrypt_prekey(record, local, remote, ciphertext.body, prekeys, now_ms, entropy, work)
+        return _decrypt_prekey(record, ciphertext.body, given)
     if record is None:
         raise DecryptionFailed("there is no session with this device", code="no-session")
-    return _decrypt_whisper(record, local, ciphertext.body, now_ms, entropy, work)
+    return _decrypt_whisper(record, ciphertext.body, given)
 
 
-def _decrypt_whisper(
-    record: SessionRecord, local: LocalDevice, body: bytes, now_ms: int, entropy: Entropy, work: Work
-) -> Decrypted:
+def _decrypt_whisper(record: SessionRecord, body: bytes, given: _Incoming) -> Decrypted:
     message = SignalMessage(body)
-    parties = Parties(record.identity_key, local.identity.public, record.remote, local.address)
+    parties = Parties(record.identity_key, given.local.identity.public, record.remote, given.local.address)
     failure: RemoteError | None = None
     if record.current is not None:
         try:
-            session, plaintext = _open(record.current, parties, message, entropy, work)
-            return Decrypted(record.with_current(session), plaintext, _NOTHING_USED, None, False)
+            session, plaintext = _open(record.current, parties, message, given)
         except DuplicateMessage:
             raise
         except RemoteError as error:
             failure = error
-    for place, archived in enumerate(unexpired(record.archived, now_ms)):
+        else:
+            after = record.with_current(session)
+            return Decrypted(after, plaintext, _NOTHING_USED, None, False)
+    archived = unexpired(record.archived, given.now_ms)
+    for place, one in enumerate(archived):
         try:
-            session, plaintext = _open(archived.session, parties, message, entropy, work)
+            session, plaintext = _open(one.session, parties, message, given)
         except DuplicateMessage:
             raise
         except RemoteError as error:
             failure = failure or error
             continue
-        others = unexpired(record.archived, now_ms)
-        promoted = SessionRecord(
-            record.remote, record.identity_key, record.current, others[:place] + others[place + 1 :]
+        return Decrypted(
+            _promote(record, archived, place, session, given), plaintext, _NOTHING_USED, None, False
         )
-        after = SessionRecord(record.remote, record.identity_key, session, _archive(promoted, now_ms))
-        return Decrypted(after, plaintext, _NOTHING_USED, None, False)
     raise failure or DecryptionFailed("there is no session with this device", code="no-session")
 
 
-def _decrypt_prekey(
-    record: SessionRecord | None,
-    local: LocalDevice,
-    remote: Address,
-    body: bytes,
-    prekeys: PreKeys,
-    now_ms: int,
-    entropy: Entropy,
-    work: Work,
-) -> Decrypted:
+def _decrypt_prekey(record: SessionRecord | None, body: bytes, given: _Incoming) -> Decrypted:
     outer = decode_prekey_message(body)
     message = SignalMessage(outer.message)
+    local = given.local
     if message.addresses is None and local.require_addresses:
         raise DecryptionFailed("a prekey message does not say whom it is for", code="no-addresses")
-    _check_peer(record, local, remote, outer.identity_key)
-    parties = Parties(outer.identity_key, local.identity.public, remote, local.address)
-    if record is not None:
-        if record.current is not None and record.current.handshake.base_key == outer.base_key:
-            _check_same_handshake(record.current.handshake, outer)
-            session, plaintext = _open(record.current, parties, message, entropy, work)
-            return Decrypted(record.with_current(session), plaintext, _NOTHING_USED, session.handshake, False)
-        others = unexpired(record.archived, now_ms)
-        for place, archived in enumerate(others):
-            if archived.session.handshake.base_key == outer.base_key:
-                _check_same_handshake(archived.session.handshake, outer)
-                session, plaintext = _open(archived.session, parties, message, entropy, work)
-                rest = SessionRecord(
-                    remote, record.identity_key, record.current, others[:place] + others[place + 1 :]
-                )
-                after = SessionRecord(remote, record.identity_key, session, _archive(rest, now_ms))
-                return Decrypted(after, plaintext, _NOTHING_USED, session.handshake, False)
-    ours = pqxdh.find_prekeys(outer, prekeys)
+    _check_peer(record, local, given.remote, outer.identity_key)
+    parties = Parties(outer.identity_key, local.identity.public, given.remote, local.address)
+    known = None if record is None else _decrypt_known(record, outer, message, parties, given)
+    if known is not None:
+        return known
+    ours = pqxdh.find_prekeys(outer, given.prekeys)
     secrets, handshake = pqxdh.respond(local.identity, ours, outer)
-    work.exchanges += 3 if ours.one_time is None else 4
+    given.work.exchanges += 3 if ours.one_time is None else 4
     double = double_ratchet.responder(secrets.root, secrets.chain, ours.signed)
     ratchet = TripleRatchet(double, spqr.start(secrets.post_quantum, initiator=False))
-    session, plaintext = _open(Session(handshake, now_ms, b"", ratchet), parties, message, entropy, work)
-    archived_now = () if record is None else _archive(record, now_ms)
-    after = SessionRecord(remote, outer.identity_key, session, archived_now)
-    return Decrypted(after, plaintext, Used(outer.one_time_prekey_id, outer.kem_prekey_id), handshake, True)
+    facts = Stored(Facts, Facts(handshake, given.now_ms))
+    session, plaintext = _open(Session(facts, b"", ratchet), parties, message, given)
+    archived = () if record is None else _archive(record.current, record.archived, given.now_ms)
+    after = SessionRecord(given.remote, outer.identity_key, session, archived)
+    used = Used(outer.one_time_prekey_id, outer.kem_prekey_id)
+    return Decrypted(after, plaintext, used, handshake, True)
+
+
+def _decrypt_known(
+    record: SessionRecord, outer: PreKeyMessage, message: SignalMessage, parties: Parties, given: _Incoming
+) -> Decrypted | None:
+    """By the session that has the message's base key, and no other; None if there is none."""
+    archived = unexpired(record.archived, given.now_ms)
+    for place in range(-1, len(archived)):
+        session = record.current if place < 0 else archived[place].session
+        if session is None:
+            continue
+        handshake = session.facts.value.handshake
+        if handshake.base_key != outer.base_key:
+            continue
+        _check_same_handshake(handshake, outer)
+        session, plaintext = _open(session, parties, message, given)
+        if place < 0:
+            after = record.with_current(session)
+        else:
+            after = _promote(record, archived, place, session, given)
+        return Decrypted(after, plaintext, _NOTHING_USED, handshake, False)
+    return None
 
 
 def _open(
-    session: Session, parties: Parties, message: SignalMessage, entropy: Entropy, work: Work
+    session: Session, parties: Parties, message: SignalMessage, given: _Incoming
 ) -> tuple[Session, bytes]:
     """(session, plaintext); from now on the session counts as acknowledged."""
-    work.sessions += 1
-    ratchet, plaintext = triple_ratchet.decrypt(session.ratchet, parties, message, entropy, work)
-    return Session(session.handshake, session.established_ms, b"", ratchet), plaintext
+    given.work.sessions += 1
+    ratchet, plaintext = triple_ratchet.decrypt(session.ratchet, parties, message, given.entropy, given.work)
+    return Session(session.facts, b"", ratchet), plaintext
+
+
+def _promote(
+    record: SessionRecord, archived: tuple[Archived, ...], place: int, session: Session, given: _Incoming
+) -> SessionRecord:
+    """``session``, until now at ``place`` of the archive, becomes current."""
+    others = archived[:place] + archived[place + 1 :]
+    return SessionRecord(
+        record.remote, record.identity_key, session, _archive(record.current, others, given.now_ms)
+    )
 
 
 def _check_peer(
@@ -246,7 +271,7 @@ def _check_same_handshake(known: Handshake, outer: PreKeyMessage) -> None:
 
 
 def _wrap(session: Session, local: LocalDevice, body: bytes) -> bytes:
-    handshake = session.handshake
+    handshake = session.facts.value.handshake
     return PreKeyMessage(
         registration_id=local.registration_id,
         one_time_prekey_id=handshake.one_time_prekey_id,
@@ -267,9 +292,9 @@ def unexpired(archived: tuple[Archived, ...], now_ms: int) -> tuple[Archived, ..
     return tuple(one for one in archived if one.archived_ms > oldest_ms)
 
 
-def _archive(record: SessionRecord, now_ms: int) -> tuple[Archived, ...]:
+def _archive(current: Session | None, archived: tuple[Archived, ...], now_ms: int) -> tuple[Archived, ...]:
     """The archive with the current session in front, within its bounds."""
-    archived = unexpired(record.archived, now_ms)
-    if record.current is not None:
-        archived = (Archived(now_ms, record.current), *archived)
-    return archived[:ARCHIVED_SESSIONS_MAX]
+    kept = unexpired(archived, now_ms)
+    if current is not None:
+        kept = (Archived(now_ms, current), *kept)
+    return kept[:ARCHIVED_SESSIONS_MAX]

@@ -1,4 +1,4 @@
-"""Message keys kept for messages that come late: one byte string, oldest first.
+"""Message keys kept for messages that come late: one byte string at a chain's end, oldest first.
 
 An entry is its index (uint32) and its 32-byte key. Indices only grow, so the oldest entry is the lowest
 and a look-up bisects. Bytes are an immutable map that costs nothing to keep, copy, store or load.
@@ -6,10 +6,10 @@ and a look-up bisects. Bytes are an immutable map that costs nothing to keep, co
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 ENTRY_BYTES: Final = 36
-EMPTY: Final = b""
 
 
 def entry(index: int, key: bytes) -> bytes:
@@ -34,15 +34,19 @@ def take(entries: bytes, index: int) -> tuple[bytes, bytes] | None:
     return None
 
 
-def count(entries: bytes) -> int:
-    return len(entries) // ENTRY_BYTES
+def bound(chains: tuple[bytes, ...], head_bytes: int, keys_max: int) -> tuple[bytes, ...]:
+    """Packed chains with at most ``keys_max`` entries in all: the oldest go first, of the oldest chain."""
+    excess = sum((len(chain) - head_bytes) // ENTRY_BYTES for chain in chains) - keys_max
+    if excess <= 0:
+        return chains
+    out = []
+    for chain in chains:
+        dropped = min(excess, (len(chain) - head_bytes) // ENTRY_BYTES)
+        excess -= dropped
+        out.append(chain[:head_bytes] + chain[head_bytes + dropped * ENTRY_BYTES :])
+    return tuple(out)
 
 
-def well_formed(entries: bytes) -> bool:
-    """Whole entries with ascending indices: what ``take`` relies on."""
-    indices = [entries[start : start + 4] for start in range(0, len(entries), ENTRY_BYTES)]
-    return len(entries) % ENTRY_BYTES == 0 and all(a < b for a, b in zip(indices, indices[1:], strict=False))
-
-
-def drop_oldest(entries: bytes, number: int) -> bytes:
-    return entries[ENTRY_BYTES * number :]
+def well_formed(chains: Iterable[bytes], head_bytes: int) -> bool:
+    """Whole heads and whole entries, which is what the other functions rely on."""
+    return all(len(chain) >= head_bytes and (len(chain) - head_bytes) % ENTRY_BYTES == 0 for chain in chains)

@@ -9,47 +9,38 @@ Stricter than libsignal: index 0 (a message without a post-quantum key) and othe
 
 from __future__ import annotations
 
-from typing import Annotated, Final, NamedTuple
+from struct import Struct
+from typing import Final, NamedTuple
 
 from lokket.codec.protobuf import read_varint, varint
-from lokket.codec.tls import U32, U64, Bytes32, OpaqueV
 from lokket.crypto.entropy import Entropy
 from lokket.crypto.erasure import CHUNK_BYTES, CHUNK_INDEX_MAX
-from lokket.crypto.primitives import hkdf_sha256
+from lokket.crypto.primitives import hkdf_sha256, hkdf_sha256_pair
 from lokket.errors import DecodeError, DecryptionFailed, LocalError
 from lokket.limits import SKIP_AHEAD_MAX, SKIPPED_KEYS_MAX
 from lokket.protocol.pairwise import braid, skipped
 from lokket.protocol.pairwise.braid import CHUNKED, Message, Payload, Secret
-from lokket.protocol.pairwise.braid_states import State
-from lokket.protocol.pairwise.value import value
+from lokket.protocol.pairwise.braid_states import Braid
+from lokket.protocol.pairwise.value import Stored
 from lokket.protocol.pairwise.work import Work
 
-_VERSION: Final = 1
 _START: Final = b"Signal PQ Ratchet V1 Chain  Start"  # two spaces
 _ADD_EPOCH: Final = b"Signal PQ Ratchet V1 Chain Add Epoch"
 _NEXT: Final = b"Signal PQ Ratchet V1 Chain Next"
 _INDEX_MAX: Final = (1 << 32) - 1
 _SPENT: Final = bytes(32)
-_NO_CHUNK: Final = b""
 
-
-@value
-class Link:
-    """The two chains of one epoch; an index is that of the last key derived, the first key has 1."""
-
-    epoch: U64
-    send_key: Bytes32
-    send_index: U32
-    receive_key: Bytes32
-    receive_index: U32
-    late: Annotated[bytes, OpaqueV(SKIPPED_KEYS_MAX * skipped.ENTRY_BYTES)]
+LINK: Final = Struct(">Q32sI32sI")
+"""A link is kept packed, as it is stored: epoch; sending key and index; receiving key and index; then the
+skipped keys (see ``skipped``). An index is that of the last key derived: the first key has index 1."""
 
 
 class Spqr(NamedTuple):
-    braid: State
+    braid: Stored[Braid]
+    next_chunk: int
     root: bytes  # 32
     initiator: bool
-    links: tuple[Link, ...]  # oldest first; the last is the newest epoch
+    links: tuple[bytes, ...]  # packed, of consecutive epochs, newest last
 
     def __repr__(self) -> str:
         return "Spqr(…)"
@@ -58,136 +49,127 @@ class Spqr(NamedTuple):
 def start(secret: bytes, initiator: bool) -> Spqr:
     """The state after PQXDH, from its 32-byte post-quantum secret."""
     output = hkdf_sha256(secret, salt=None, info=_START, length=96)
-    link = _link(0, output, initiator)
-    return Spqr(braid.start(secret, initiator), output[:32], initiator, (link,))
+    first = Stored(Braid, Braid(braid.start(secret, initiator)))
+    return Spqr(first, 0, output[:32], initiator, (_link(0, output, initiator),))
 
 
 def send(state: Spqr, entropy: Entropy) -> tuple[Spqr, bytes, bytes]:
     """(state, pq_ratchet bytes, message key salt 32 B)."""
-    braid_state, message, secret = braid.send(state.braid, entropy)
-    root, links = _add_epoch(state, secret)
+    stored, root, links = state.braid, state.root, state.links
+    before = stored.value.state
+    after, next_chunk, message, secret = braid.send(before, state.next_chunk, entropy)
+    if after is not before:
+        stored = Stored(Braid, Braid(after))
+    if secret is not None:
+        root, links = _add_epoch(state, secret)
     epoch = message.epoch - 1
-    links = _forget_before(links, epoch)
     place = _place(links, epoch)
+    if place:
+        links = _forget_before(links, place)
+        place = _place(links, epoch)
     link = links[place]
-    index = link.send_index + 1
+    _, send_key, index, receive_key, receive_index = LINK.unpack_from(link)
+    index += 1
     if index > _INDEX_MAX:
         raise LocalError("a post-quantum chain is used up; begin a new session")
-    next_key, key = _chain_step(link.send_key, index)
-    link = Link(epoch, next_key, index, link.receive_key, link.receive_index, link.late)
-    after = Spqr(braid_state, root, state.initiator, _put(links, place, link))
-    return after, _encode(message, index), key
+    send_key, key = _chain_step(send_key, index)
+    link = LINK.pack(epoch, send_key, index, receive_key, receive_index) + link[LINK.size :]
+    return (
+        Spqr(stored, next_chunk, root, state.initiator, _put(links, place, link)),
+        _encode(message, index),
+        key,
+    )
 
 
 def receive(state: Spqr, pq_ratchet: bytes, work: Work) -> tuple[Spqr, bytes]:
     """(state, message key salt 32 B). DecodeError, DecryptionFailed, KeyRefused."""
     message, index = _decode(pq_ratchet)
-    braid_state, secret = braid.receive(state.braid, message)
-    root, links = _add_epoch(state, secret)
+    stored, root, links = state.braid, state.root, state.links
+    before = stored.value.state
+    after, next_chunk, secret = braid.receive(before, state.next_chunk, message)
+    if after is not before:
+        stored = Stored(Braid, Braid(after))
+    if secret is not None:
+        root, links = _add_epoch(state, secret)
     place = _place(links, message.epoch - 1)
-    link, key = _receive_key(links[place], index, work)
-    grown = len(link.late) > len(links[place].late)
+    link, key, grown = _take_key(links[place], index, work)
     links = _put(links, place, link)
     if grown:
-        links = _bound_skipped(links)
-    return Spqr(braid_state, root, state.initiator, links), key
+        links = skipped.bound(links, LINK.size, SKIPPED_KEYS_MAX)
+    return Spqr(stored, next_chunk, root, state.initiator, links), key
 
 
-def _receive_key(link: Link, index: int, work: Work) -> tuple[Link, bytes]:
-    chain_key, last = link.receive_key, link.receive_index
+def _take_key(link: bytes, index: int, work: Work) -> tuple[bytes, bytes, bool]:
+    """(the link with its receiving chain moved to ``index``, the key, whether keys were skipped)."""
+    epoch, send_key, send_index, chain_key, last = LINK.unpack_from(link)
+    late = link[LINK.size :]
     if index <= last:
-        found = skipped.take(link.late, index)
+        found = skipped.take(late, index)
         if found is None:
             # No duplicate yet: the message may be another session's. The Double Ratchet tells, by its key.
             raise DecryptionFailed("a post-quantum key is gone", code="pq-key-gone")
-        return Link(link.epoch, link.send_key, link.send_index, chain_key, last, found[0]), found[1]
+        return link[: LINK.size] + found[0], found[1], False
     if index - last > SKIP_AHEAD_MAX + 1:
         raise DecryptionFailed("a message is too far ahead", code="too-far-ahead")
     work.chain_steps += index - last
-    late = [link.late]
-    while True:
-        last += 1
-        chain_key, key = _chain_step(chain_key, last)
-        if last == index:
-            break
-        late.append(skipped.entry(last, key))
-    stored = late[0] if len(late) == 1 else b"".join(late)
-    return Link(link.epoch, link.send_key, link.send_index, chain_key, last, stored), key
+    entries = [late]
+    for passed in range(last + 1, index):
+        chain_key, key = _chain_step(chain_key, passed)
+        entries.append(skipped.entry(passed, key))
+    chain_key, key = _chain_step(chain_key, index)
+    head = LINK.pack(epoch, send_key, send_index, chain_key, index)
+    return head + b"".join(entries), key, index > last + 1
 
 
-def _bound_skipped(links: tuple[Link, ...]) -> tuple[Link, ...]:
-    """At most SKIPPED_KEYS_MAX keys in all; the oldest go first."""
-    excess = sum(skipped.count(link.late) for link in links) - SKIPPED_KEYS_MAX
-    if excess <= 0:
-        return links
-    out = []
-    for link in links:
-        dropped = min(excess, skipped.count(link.late))
-        excess -= dropped
-        late = skipped.drop_oldest(link.late, dropped)
-        out.append(
-            Link(link.epoch, link.send_key, link.send_index, link.receive_key, link.receive_index, late)
-        )
-    return tuple(out)
-
-
-def _add_epoch(state: Spqr, secret: Secret | None) -> tuple[bytes, tuple[Link, ...]]:
-    """(root, links) with the link of a new epoch, if there is one."""
-    if secret is None:
-        return state.root, state.links
-    if secret.epoch != state.links[-1].epoch + 1:
+def _add_epoch(state: Spqr, secret: Secret) -> tuple[bytes, tuple[bytes, ...]]:
+    """(root, links) with the link of a new epoch."""
+    if secret.epoch != _epoch(state.links[-1]) + 1:
         raise DecryptionFailed("a post-quantum epoch does not follow", code="pq-epoch")
     output = hkdf_sha256(secret.key, salt=state.root, info=_ADD_EPOCH, length=96)
     return output[:32], (*state.links, _link(secret.epoch, output, state.initiator))
 
 
-def _link(epoch: int, output: bytes, initiator: bool) -> Link:
+def _link(epoch: int, output: bytes, initiator: bool) -> bytes:
     a_to_b, b_to_a = output[32:64], output[64:96]
     if not initiator:
         a_to_b, b_to_a = b_to_a, a_to_b
-    return Link(epoch, a_to_b, 0, b_to_a, 0, skipped.EMPTY)
+    return LINK.pack(epoch, a_to_b, 0, b_to_a, 0)
 
 
-def _forget_before(links: tuple[Link, ...], epoch: int) -> tuple[Link, ...]:
-    """Sending in ``epoch``: of the older links only the last is kept, and only for receiving."""
-    first = links[0]
-    if first.epoch >= epoch or (first.epoch == epoch - 1 and first.send_key == _SPENT):
-        return links
-    out = []
-    for link in links:
-        if link.epoch >= epoch:
-            out.append(link)
-        elif link.epoch == epoch - 1:
-            out.append(
-                Link(link.epoch, _SPENT, link.send_index, link.receive_key, link.receive_index, link.late)
-            )
-    return tuple(out)
+def _forget_before(links: tuple[bytes, ...], place: int) -> tuple[bytes, ...]:
+    """We send with the link at ``place``: of those before it only the last stays, and only to receive."""
+    last = links[place - 1]
+    if last[8:40] != _SPENT:
+        last = last[:8] + _SPENT + last[40:]
+    return (last, *links[place:])
 
 
-def _place(links: tuple[Link, ...], epoch: int) -> int:
-    place = epoch - links[0].epoch  # epochs are consecutive
+def _epoch(link: bytes) -> int:
+    return int.from_bytes(link[:8], "big")
+
+
+def _place(links: tuple[bytes, ...], epoch: int) -> int:
+    place = epoch - _epoch(links[0])
     if not 0 <= place < len(links):
         raise DecryptionFailed("the chains of a post-quantum epoch are gone", code="pq-epoch")
     return place
 
 
-def _put(links: tuple[Link, ...], place: int, link: Link) -> tuple[Link, ...]:
-    if len(links) == 1:
-        return (link,)
+def _put(links: tuple[bytes, ...], place: int, link: bytes) -> tuple[bytes, ...]:
     return (*links[:place], link, *links[place + 1 :])
 
 
 def _chain_step(chain_key: bytes, index: int) -> tuple[bytes, bytes]:
     """(next chain key, key of ``index``)."""
-    output = hkdf_sha256(chain_key, salt=None, info=index.to_bytes(4, "big") + _NEXT, length=64)
-    return output[:32], output[32:]
+    return hkdf_sha256_pair(chain_key, index.to_bytes(4, "big") + _NEXT)
 
 
 def _encode(message: Message, index: int) -> bytes:
-    prefix = b"\x01" + varint(message.epoch) + varint(index)
-    if message.payload not in CHUNKED:
-        return prefix + bytes((message.payload,))
-    return b"".join((prefix, bytes((message.payload,)), varint(message.index), message.chunk))
+    epoch, payload, place, chunk = message
+    parts = (b"\x01", varint(epoch), varint(index), bytes((payload,)))
+    if not chunk:
+        return b"".join(parts)
+    return b"".join((*parts, varint(place), chunk))
 
 
 def _decode(data: bytes) -> tuple[Message, int]:
@@ -201,11 +183,14 @@ def _decode(data: bytes) -> tuple[Message, int]:
     kind, position = data[position : position + 1], position + 1
     if not kind or kind[0] > Payload.CT2:
         raise DecodeError("a post-quantum message has an unknown type")
-    payload = Payload(kind[0])
+    payload = _PAYLOADS[kind[0]]
     if payload not in CHUNKED:
-        return Message(epoch, payload), index
+        return Message(epoch, payload, 0, b""), index
     place, position = read_varint(data, position)
     chunk = data[position : position + CHUNK_BYTES]
     if place > CHUNK_INDEX_MAX or len(chunk) != CHUNK_BYTES:
         raise DecodeError("a post-quantum chunk is malformed")
     return Message(epoch, payload, place, chunk), index
+
+
+_PAYLOADS: Final = tuple(Payload)  # by their numbers, 0 to 6
