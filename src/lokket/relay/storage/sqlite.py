@@ -39,6 +39,7 @@ from lokket.relay.storage.writer import Writer
 
 VERSION_MIN: Final = (3, 51, 3)
 _PAGE_BYTES: Final = 4096
+_DAMAGED: Final = "the relay's data is damaged; keep a copy of the data directory, and restore a backup"
 _PRAGMAS: Final = (
     f"PRAGMA page_size = {_PAGE_BYTES}",
     "PRAGMA synchronous = FULL",
@@ -136,6 +137,9 @@ class SQLiteStorage(SQLiteReader):
         try:
             self._connection = self._opened(max_bytes, vfs)
             super().__init__(path, vfs=vfs)
+        except apsw.CorruptError:
+            self._lock.release()
+            raise LocalError(_DAMAGED) from None
         except BaseException:
             self._lock.release()
             raise
@@ -248,7 +252,4 @@ def _open(path: Path, vfs: str | None) -> apsw.Connection:
 def _check_integrity(connection: apsw.Connection) -> None:
     """After a disk failure, before anything is accepted again."""
     if connection.pragma("integrity_check") != "ok":
-        raise LocalError(
-            "the disk failed earlier and the relay's data is damaged; keep a copy of the data directory "
-            "and restore a backup"
-        )
+        raise LocalError(_DAMAGED)
