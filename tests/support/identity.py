@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from lokket.codec import tls
 from lokket.protocol import identity
@@ -26,7 +26,6 @@ class Account:
     keys: dict[bytes, DeviceKeys]
     now_s: int
     rotations: int = 0
-    spent: set[int] = field(default_factory=lambda: {1})
 
     @property
     def hash(self) -> bytes:
@@ -63,8 +62,9 @@ class Account:
         """The step as an update; state and chain go on."""
         encoded = tuple(tls.encode(device) for device in devices)
         step = identity.step_update(signed, body, encoded, rotation=rotation)
+        known = tuple(entry.device for entry in self.state.devices if entry.device)
         self.state, _ = identity.advance(self.state, step, self.now_s)
-        self.chain = self.chain.extended(signed, body, encoded, rotation)
+        self.chain = self.chain.extended(signed, body, (*known, *encoded), rotation)
         return step
 
     def add(self, number: int | None = None) -> Device:

@@ -14,6 +14,7 @@ from typing import Annotated, Final
 from lokket import limits
 from lokket.codec import tls
 from lokket.codec.tls import U16, U64, Bytes32, Opaque, Uint, Vector
+from lokket.errors import RemoteError
 from lokket.protocol.identity.device import Device, device_hash
 from lokket.protocol.identity.devicelist import ListBody, ListLink, SignedLink, SignedRotation
 from lokket.protocol.identity.genesis import Genesis, genesis_hash
@@ -52,12 +53,14 @@ class AccountUpdate:
     def since(self, known_epoch: int, known_version: int) -> AccountUpdate:
         """What someone at (``known_epoch``, ``known_version``) lacks of this whole chain.
 
-        Version 0 knows nothing. Who lacks nothing gets the last link alone.
+        Version 0 knows nothing. Who lacks nothing gets the last link alone. Who followed links that a
+        rotation voids gets every device: some may have been revoked there before they were seen.
         """
         if not known_version:
             return self
         rotations = tuple(signed for signed in self.rotations if signed.rotation.key_epoch > known_epoch)
         base = min([known_version, *(signed.rotation.last_version for signed in rotations)])
+        lacking = 0 if base < known_version else base
         return AccountUpdate(
             genesis=None,
             rotations=rotations,
@@ -65,15 +68,20 @@ class AccountUpdate:
             signature=self.signature,
             body=self.body,
             devices=tuple(
-                tls.encode(device) for device in self.decoded.values() if device.added_version > base
+                tls.encode(device) for device in self.decoded.values() if device.added_version > lacking
             ),
         )
 
     def extended(
         self, signed: SignedLink, body: ListBody, devices: tuple[bytes, ...], rotation: SignedRotation | None
     ) -> AccountUpdate:
-        """This whole chain and one accepted step; links that a rotation voids are cut off."""
+        """This whole chain and one accepted step; links that a rotation voids are cut off.
+
+        ``devices``: the records that this chain may lack. RemoteError (gap): one is missing.
+        """
         known = {**self.decoded, **replace(self, devices=devices).decoded}
+        if not set(body.device_hashes) <= known.keys():
+            raise RemoteError("the record of a listed device is missing", code="gap")
         return AccountUpdate(
             genesis=self.genesis,
             rotations=self.rotations + ((rotation,) if rotation else ()),

@@ -109,7 +109,7 @@ def first_contact(update: AccountUpdate | bytes, account: bytes, now_s: int) -> 
     _check_time(update.links[-1], now_s)
     if now_s > update.links[-1].not_after_s + limits.CLOCK_SKEW_S:
         raise RemoteError("the device list has expired: its owner has not renewed it", code="expired")
-    devices = _follow(_Before({}, {}, 0, 0, 0), account, end.account_key, update)
+    devices = _follow(_Before({}, {}, frozenset(), 0, 0, 0), account, end.account_key, update)
     return new_state(genesis, update.rotations, update.last, update.body, devices)
 
 
@@ -221,6 +221,7 @@ class _Before:
 
     listed: dict[bytes, Device]
     revoked: dict[bytes, tuple[Revoked, int]]
+    restored: frozenset[bytes]  # their revocation is void: they may be listed again
     version: int
     issued_s: int
     floor: int
@@ -242,6 +243,7 @@ def _before(state: AccountState, version: int) -> _Before:
     return _Before(
         listed,
         {key: (entry, entries[key].gone_s) for key, entry in revoked.items() if entry.version <= version},
+        frozenset(key for key, entry in revoked.items() if entry.version > version),
         version,
         state.link.issued_s,
         state.body.floor if version == state.version else 0,
@@ -281,7 +283,8 @@ def _listed(before: _Before, account: bytes, update: AccountUpdate) -> dict[byte
             device = update.decoded.get(key)
             if device is None:
                 raise RemoteError("the record of a listed device is missing", code="gap")
-            if not before.version < device.added_version <= update.links[-1].version:
+            earliest = 0 if key in before.restored else before.version
+            if not earliest < device.added_version <= update.links[-1].version:
                 raise RemoteError("a device claims to be listed since another version", code="bad-list")
             check_device(device, account)
         listed[key] = device
