@@ -1,0 +1,52 @@
+"""``python -m tests.sim --seed N`` replays one world with its trace; ``--seeds 0:10000`` looks for failures."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import traceback
+
+from .invariants import digest
+from .profiles import PROFILES, of_seed
+from .world import World
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__)
+    parser.add_argument("--seed", type=int, help="replay this world and print its trace")
+    parser.add_argument("--seeds", help="FIRST:LAST, without traces; stops at nothing, prints what failed")
+    parser.add_argument("--profile", choices=sorted(PROFILES), help="the kind of world; else the seed says")
+    parser.add_argument("--quiet", action="store_true", help="with --seed: the result alone")
+    options = parser.parse_args()
+    if options.seeds:
+        return many(options.seeds, options.profile)
+    seed = options.seed or 0
+    profile = PROFILES[options.profile] if options.profile else of_seed(seed)
+    world = World(seed, profile)
+    world.watching = not options.quiet
+    world.run()
+    print(f"seed {seed}, profile {profile.name}: {len(world.accepted)} texts, digest {digest(world)}")
+    return 0
+
+
+def many(seeds: str, name: str | None) -> int:
+    first, _, last = seeds.partition(":")
+    failed = []
+    began_s = time.monotonic()
+    numbers = range(int(first), int(last))
+    for seed in numbers:
+        profile = PROFILES[name] if name else of_seed(seed)
+        try:
+            World(seed, profile).run()
+        except Exception:
+            failed.append(seed)
+            print(f"python -m tests.sim --seed {seed} --profile {profile.name}")
+            print("  " + traceback.format_exc(limit=-2).strip().replace("\n", "\n  "))
+    spent_s = time.monotonic() - began_s
+    print(f"{len(numbers)} worlds, {len(failed)} failed, {1000 * spent_s / len(numbers):.0f} ms each")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+"""Kinds of worlds: how many people, how bad the weather, what breaks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from random import Random
+from typing import Any, Final
+
+from .network import FAIR, Weather
+
+
+@dataclass(frozen=True)
+class Profile:
+    name: str
+    begin: str = "registered"  # nothing, registered, acquainted
+    accounts: int = 2
+    texts: tuple[int, int] = (6, 14)
+    duration_ms: int = 60_000
+    weather: Weather = FAIR
+    device_crash: float = 0.0  # per step
+    relay_crash: float = 0.0  # per pause at its storage
+    partitions: int = 0
+    clock_jumps: int = 0
+    clock_reach_s: int = 0
+    invites: int = 0
+    prekey_pairs: int = 6
+
+    @property
+    def stormy(self) -> bool:
+        return bool(
+            self.device_crash
+            or self.relay_crash
+            or self.partitions
+            or self.clock_jumps
+            or self.weather.breaks
+            or self.weather.repeats
+        )
+
+    def but(self, **changes: Any) -> Profile:
+        return replace(self, **changes)
+
+
+ROUGH: Final = Weather(delay_ms=(1, 400), slow=0.02, breaks=0.02, repeats=0.05)
+
+CALM: Final = Profile("calm", begin="nothing", duration_ms=20_000)
+PROFILES: Final = {
+    profile.name: profile
+    for profile in (
+        CALM,
+        Profile("fair", begin="registered"),
+        Profile("rough", weather=ROUGH, partitions=2),
+        Profile("crash", weather=ROUGH, device_crash=0.03, relay_crash=0.004, partitions=1),
+        Profile("friends", "acquainted", 2, (8, 24), weather=ROUGH, device_crash=0.02, relay_crash=0.003),
+        Profile("birth", "nothing", 2, (4, 8), 90_000, ROUGH, 0.02, 0.003),
+        Profile("invites", invites=6, weather=ROUGH, device_crash=0.01),
+        Profile("drained", prekey_pairs=1, weather=ROUGH, device_crash=0.02),
+        Profile("clocks", clock_jumps=5, clock_reach_s=3 * 86_400, weather=ROUGH),
+        Profile("crowd", "acquainted", 4, (10, 20), weather=ROUGH, device_crash=0.01, relay_crash=0.002),
+        Profile("long", "acquainted", 2, (250, 250), 600_000, Weather(breaks=0.003, repeats=0.01)),
+    )
+}
+MIX: Final = (
+    ("fair", 1),
+    ("rough", 3),
+    ("crash", 5),
+    ("friends", 6),
+    ("birth", 1),
+    ("invites", 2),
+    ("drained", 1),
+    ("clocks", 2),
+    ("crowd", 1),
+)
+
+
+def of_seed(seed: int) -> Profile:
+    """The kind of world that a seed means when none is named."""
+    names = [name for name, weight in MIX for _ in range(weight)]
+    return PROFILES[Random(f"profile {seed}").choice(names)]
