@@ -189,8 +189,16 @@ def _body(envelope: bytes) -> bytes:
 
 def check_end(world: World) -> None:
     """After the network healed and nothing waits any more."""
-    for (account, text), devices in world.accepted.items():
-        _check_text(world, account, text, devices)
+    texts = {
+        (device.name, peer): Counter(text for *_, text in conversation(world, device, peer))
+        for device in world.devices.values()
+        for peer in world.accounts
+        if peer != device.account
+    }
+    for (account, text), peer in world.accepted.items():
+        for device in world.devices_of(account, peer):
+            count = texts[device.name, peer if device.account == account else account][text]
+            assert count == 1, f"{device.name} has {text!r} {count} times"
     for first, second in world.pairs():
         _check_conversation(world, first, second)
     for device in world.devices.values():
@@ -205,13 +213,6 @@ def conversation(world: World, device: Device, peer: str) -> list[tuple[bytes, b
         return []
     found = device.look(views.history, petname, 1_000_000)
     return [(one.sender_device, one.mid, one.seq, one.text) for one in found]  # type: ignore[attr-defined]
-
-
-def _check_text(world: World, account: str, text: str, peer: str) -> None:
-    for device in world.devices_of(account, peer):
-        other = peer if device.account == account else account
-        count = sum(1 for *_, found in conversation(world, device, other) if found == text)
-        assert count == 1, f"{device.name} has {text!r} {count} times"
 
 
 def _check_conversation(world: World, first: str, second: str) -> None:

@@ -12,6 +12,7 @@ import msgspec
 from lokket.engine.events import ContactAdded, ErrandFailed
 from lokket.engine.records import Contact, load, rows, save
 from lokket.engine.step import Step, own_state, require_account
+from lokket.engine.step import state_of as decoded_state
 from lokket.engine.store import CONTACT, ERRAND, PETNAME, Transaction
 from lokket.errors import LocalError
 from lokket.protocol import identity
@@ -39,7 +40,7 @@ def everyone(tx: Transaction) -> Iterator[Contact]:
 
 
 def state_of(contact: Contact) -> identity.AccountState:
-    return identity.AccountState.decode(contact.state)
+    return decoded_state(contact.state)
 
 
 def store(tx: Transaction, contact: Contact) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from lokket import limits
 from lokket.crypto.entropy import Entropy
@@ -107,14 +108,25 @@ def save_account(tx: Transaction, account: Account) -> None:
 
 
 def own_keys(account: Account) -> identity.DeviceKeys:
-    return identity.DeviceKeys.decode(account.device_keys)
+    return _device_keys(account.device_keys)
+
+
+@lru_cache(maxsize=16)
+def _device_keys(encoded: bytes) -> identity.DeviceKeys:
+    return identity.DeviceKeys.decode(encoded)
+
+
+@lru_cache(maxsize=256)
+def state_of(encoded: bytes) -> identity.AccountState:
+    """A stored chain, decoded once: it is immutable, and every step asks for several."""
+    return identity.AccountState.decode(encoded)
 
 
 def own_state(account: Account) -> identity.AccountState:
     """LocalError: the device is not on its account's list yet."""
     if not account.state:
         raise LocalError("this device is not on its account's list yet: confirm it on the admin device")
-    return identity.AccountState.decode(account.state)
+    return state_of(account.state)
 
 
 def local_device(account: Account) -> pairwise.LocalDevice:
