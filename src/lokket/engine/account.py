@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from lokket import limits
 from lokket.codec import tls
 from lokket.crypto.primitives import sha256
 from lokket.engine import book, contacts, devices, invites, prekeys, upkeep
@@ -80,6 +81,12 @@ def connected(step: Step, hello: api.Hello) -> None:
         step.emit(HangUp("this is not the relay that the account was made on"))
         return
     step.link.hello = hello
+    step.link.clock_agrees = abs(hello.time_ms - step.now_ms) <= limits.CLOCK_SKEW_S * 1000
+    if not step.link.clock_agrees:
+        sentence = (
+            "this device's clock and the relay's disagree: nothing is renewed or expires until they agree"
+        )
+        step.emit(TrustNotice("clock", _OWN, sentence))
     if account.status == "new":
         _register(step, account, hello)
     else:
@@ -194,12 +201,11 @@ def _resume(step: Step, account: Account, reply: api.LoggedIn) -> None:
 def _check_history(step: Step, account: Account, reply: api.LoggedIn) -> Account:
     """Was the relay restored, or this vault (docs/identity.md, "Restored or cloned vault")?"""
     earlier, last = account.nonces[:-1], reply.last_nonce
-    if account.confirmed == 0 or last in earlier[account.confirmed - 1 :]:
-        return account
-    if last is None or last in earlier:
+    if last is not None and last not in earlier:
+        return _vault_restored(step, account)
+    if account.confirmed and last not in earlier[account.confirmed - 1 :]:
         _relay_restored(step)
-        return account
-    return _vault_restored(step, account)
+    return account
 
 
 def _relay_restored(step: Step) -> None:

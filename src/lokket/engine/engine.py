@@ -83,7 +83,7 @@ class Engine:
 
     def _reset(self) -> None:
         link = self._link
-        link.hello, link.online = None, False
+        link.hello, link.online, link.clock_agrees = None, False, False
         link.calls.clear()
         link.later.clear()
         link.sending.clear()

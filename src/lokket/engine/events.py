@@ -262,7 +262,7 @@ class TrustNotice:
     """Something changed in who a contact is or what this account may rely on.
 
     ``kind``: device-added, device-removed, rotated, forked, frozen, expired, level, clone-alarm,
-    session-reset, missing, restored, relay-restored.
+    session-reset, missing, restored, relay-restored, clock.
     """
 
     kind: str

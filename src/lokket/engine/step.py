@@ -25,6 +25,7 @@ class Link:
 
     hello: api.Hello | None = None
     online: bool = False
+    clock_agrees: bool = False  # with the relay's: only then may age decide anything
     calls: dict[str, api.Request] = field(default_factory=dict)  # asked, not yet answered
     later: dict[str, tuple[int, api.Request]] = field(default_factory=dict)  # to be asked again, when
     sending: dict[str, tuple[bytes, ...]] = field(default_factory=dict)  # call -> envelope ids on their way

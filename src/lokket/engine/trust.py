@@ -68,9 +68,9 @@ def _share_contacts(step: Step, device_hash: bytes) -> None:
 
 def card_received(step: Step, contact: Contact, card: content.Card) -> None:
     """Another device of ours knows this account: take over what is more than we have."""
-    if contact.auto_named and card.chosen and contact.petname != card.petname:
+    if contact.auto_named and contact.petname != card.petname:
         petname = book.free_petname(step.tx, card.petname, contact.genesis_hash)
-        contact = book.rename(step.tx, contact, petname, auto_named=False)
+        contact = book.rename(step.tx, contact, petname, auto_named=not card.chosen)
     if contact.status == "request":
         contact = msgspec.structs.replace(contact, status="accepted")
         book.store(step.tx, contact)

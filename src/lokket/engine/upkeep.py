@@ -16,7 +16,9 @@ _DAY_MS = limits.DAY_S * 1000
 
 
 def run(step: Step) -> None:
-    """Once an hour at most, whatever the number of ticks."""
+    """Once an hour at most, whatever the number of ticks; never by a clock that may be wrong."""
+    if not step.link.clock_agrees:
+        return
     last = step.tx.get(ACCOUNT, _LAST)
     if last is not None and 0 <= step.now_ms - int.from_bytes(last, "big") < _EVERY_MS:
         step.wake(int.from_bytes(last, "big") + _EVERY_MS)
