@@ -52,7 +52,7 @@ def send_forged(device: Device, petname: str, **changes: object) -> None:
 @pytest.mark.attack(10)
 def test_a_replayed_first_message_shows_nothing(friends: Friends) -> None:
     """Also when the session that it opened is gone and its keys are of last resort."""
-    town, alice, bob = friends
+    _town, _alice, bob = friends
     first = next(sent for sent in bob.envelopes if api.decode_envelope(sent).kind == api.KIND_PREKEY)
     peer = api.decode_envelope(first).sender
     assert peer is not None
@@ -420,7 +420,7 @@ def test_a_hidden_list_shows_within_one_round_trip(friends: Friends) -> None:
 @pytest.mark.attack(22)
 def test_mail_of_strangers_is_bounded(friends: Friends, monkeypatch: pytest.MonkeyPatch) -> None:
     """More than the bound stays with the relay, unacknowledged."""
-    town, _, bob = friends
+    _town, _, bob = friends
     monkeypatch.setattr(limits, "WAITING_ENVELOPES_MAX", 3)
     bob.disconnect()
     me = bob.me

@@ -176,7 +176,8 @@ class Town:
         """Let everything happen that will happen within ``within_ms`` of virtual time."""
         deadline_ms = self.now_ms + within_ms
         for _ in range(20_000):
-            if any([device.act() for device in self.devices]):
+            acted = [device.act() for device in self.devices]  # each, before time moves
+            if any(acted):
                 continue
             due = [at for device in self.devices for at in device.wakes if at > self.now_ms]
             ready = [device for device in self.devices if any(at <= self.now_ms for at in device.wakes)]
