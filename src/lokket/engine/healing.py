@@ -41,8 +41,7 @@ def run(step: Step) -> None:
     for device_hash, healing in rows(step.tx, HEALING, Healing):
         if not healing.envelope_ids:
             continue
-        if healing.due_ms > step.now_ms:
-            step.wake(healing.due_ms)
+        if not step.due(healing.due_ms, _WAIT_MS + _JITTER_MS):
             continue
         device = load(step.tx, PEER, device_hash, PeerDevice)
         if device is not None:

@@ -418,8 +418,7 @@ def send_receipts(step: Step) -> None:
     due: dict[bytes, list[bytes]] = {}
     for key, value in list(step.tx.scan(RECEIPT)):
         due_ms = int.from_bytes(value, "big")
-        if due_ms > step.now_ms:
-            step.wake(due_ms)
+        if not step.due(due_ms, _RECEIPT_WAIT_MS + _RECEIPT_JITTER_MS):
             continue
         mids = due.setdefault(key[:32], [])
         if len(mids) < content.RECEIPT_MIDS_MAX:

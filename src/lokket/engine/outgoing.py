@@ -15,7 +15,7 @@ import msgspec
 from lokket import limits
 from lokket.engine import book, invites, outbox, sessions
 from lokket.engine.records import Account, OutboxRow, Stream, load, rows, save
-from lokket.engine.step import Step, account_of, local_device, own_state, require_account
+from lokket.engine.step import RETRY_MAX_MS, Step, account_of, local_device, own_state, require_account
 from lokket.engine.store import AWAITING, AWAITING_ID, OUTBOX, STREAM
 from lokket.errors import RemoteError
 from lokket.protocol import pairwise
@@ -50,9 +50,8 @@ def advance(step: Step) -> None:
             _fail(step, key, row, "it could not be delivered within 14 days")
         elif row.device_hash in held or row.envelope_id in on_their_way:
             continue
-        elif row.retry_ms > step.now_ms:
+        elif not step.due(row.retry_ms, RETRY_MAX_MS + _BACKOFF_MS):
             held.add(row.device_hash)
-            step.wake(row.retry_ms)
         else:
             envelope = _envelope(step, account, key, row)
             if envelope is None:
@@ -207,7 +206,8 @@ def _later(step: Step, key: bytes, row: OutboxRow, code: str, retry_after_ms: in
     if code in (api.STALE_LIST, api.UNKNOWN):
         book.fetch(step, row.genesis_hash)
     backoff = min(_BACKOFF_MAX_MS, _BACKOFF_MS << min(row.attempts, 16))
-    retry_ms = step.now_ms + max(retry_after_ms, backoff) + step.jitter(_BACKOFF_MS)
+    wait_ms = min(max(retry_after_ms, backoff), RETRY_MAX_MS)
+    retry_ms = step.now_ms + wait_ms + step.jitter(_BACKOFF_MS)
     save(step.tx, OUTBOX, key, msgspec.structs.replace(row, attempts=row.attempts + 1, retry_ms=retry_ms))
 
 

@@ -17,6 +17,7 @@ from lokket.wire import api
 _SELF = b"self"
 _ORDER = b"order"
 _BUSY_MS = 1_000
+RETRY_MAX_MS = 3_600_000  # however long a relay asks us to wait
 
 
 @dataclass(slots=True)
@@ -67,19 +68,27 @@ class Step:
         self.link.calls[name] = request
         self.effects.append(Call(name, request))
 
+    def due(self, at_ms: int, wait_max_ms: int) -> bool:
+        """Whether the time has come, else a wake is asked for.
+
+        A time further off than was ever set means that the clock ran ahead and was set back: it has come.
+        """
+        if self.now_ms < at_ms <= self.now_ms + wait_max_ms:
+            self.wake(at_ms)
+            return False
+        return True
+
     def ask_later(self, name: str, request: api.Request, after_ms: int) -> None:
         """The relay is busy: the same request again, a little after it allows."""
-        at_ms = self.now_ms + max(after_ms, _BUSY_MS) + self.jitter(_BUSY_MS)
+        at_ms = self.now_ms + min(max(after_ms, _BUSY_MS), RETRY_MAX_MS) + self.jitter(_BUSY_MS)
         self.link.later[name] = (at_ms, request)
         self.wake(at_ms)
 
     def ask_due(self) -> None:
         for name, (at_ms, request) in list(self.link.later.items()):
-            if at_ms <= self.now_ms:
+            if self.due(at_ms, RETRY_MAX_MS + _BUSY_MS):
                 del self.link.later[name]
                 self.call(name, request)
-            else:
-                self.wake(at_ms)
 
     def jitter(self, spread_ms: int) -> int:
         return int.from_bytes(self.entropy.draw(4), "big") % spread_ms
