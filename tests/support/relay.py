@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from lokket import limits
 from lokket.codec import tls
 from lokket.crypto.keys import Ed25519KeyPair
 from lokket.crypto.primitives import sha256
@@ -163,6 +162,9 @@ class Member:
         )
         return public
 
+    def encoded_batch(self, number: int, pairs: int = 3) -> bytes:
+        return tls.encode(self.batch(number, pairs))
+
     def envelope(self, to: Member, body: bytes = b"ciphertext") -> api.Envelope:
         return api.Envelope(
             format=1,
@@ -216,7 +218,3 @@ class Member:
         devices = tuple(tls.encode(device) for device in add)
         after, _ = identity.advance(self.state, identity.step_update(signed, body, devices), self.desk.now_s)
         return api.PutList(None, tls.encode(signed), tls.encode(body), devices), after
-
-
-def expiry_s(desk: Desk) -> int:
-    return desk.now_s + limits.INVITE_VALID_S

@@ -118,12 +118,12 @@ async def register(office: Office, caller: Caller, request: api.Register, moment
     An account that exists already spends nothing: its first device is logged in, by the same proof.
     """
     _attempt(caller, moment)
-    office.spend("register", b"", moment)
     token_hash = None if office.config.open else sha256(request.token)
     account = genesis_hash(tls.decode(Genesis, request.genesis))
     known = await office.storage.account(account)
     if known is None and not await _may_register(office, token_hash, account, moment):
         raise _token_refused()
+    office.spend("register", b"", moment)
     applicant = _checked_applicant(office, caller, request, moment)
     if known is None:
         row = _account_row(applicant.state, applicant.chain)
