@@ -53,13 +53,14 @@ def prekey_messages() -> Iterator[bytes]:
 
 
 def pq_messages() -> Iterator[bytes]:
+    """To every state of the Braid: what the other states send, that is, mostly another epoch or payload."""
     entropy = SeededEntropy("fuzz")
-    alice = spqr.start(targets._PQ_SECRET, initiator=True)
-    for _ in range(4):
-        alice, data, _ = spqr.send(alice, entropy)
-        yield data
-    yield b"\x01\x01\x05\x00"
-    yield b"\x01\x01\x02\x05\xff\xff\x03" + bytes(32)
+    sent = [spqr.send(state, entropy)[1] for state in targets.pq_states()]
+    for place in range(len(sent)):
+        yield bytes((place,)) + sent[place - 1]
+        yield bytes((place,)) + sent[place - 4]
+    yield b"\x00\x01\x01\x05\x00"
+    yield b"\x00\x01\x01\x02\x05\xff\xff\x03" + bytes(32)
 
 
 def session_records() -> Iterator[bytes]:
