@@ -64,11 +64,15 @@ def known_state(step: Step, genesis_hash: bytes) -> identity.AccountState | None
     return None if contact is None else state_of(contact)
 
 
-def fetch(step: Step, genesis_hash: bytes) -> None:
-    """Ask the relay for what is new in an account's chain, our own included."""
+def fetch(step: Step, genesis_hash: bytes, *, after_ms: int = 0) -> None:
+    """Ask the relay for what is new in an account's chain, our own included: now, or a while later."""
     known = known_state(step, genesis_hash)
     epoch, version = (0, 0) if known is None else (known.key_epoch, known.version)
-    step.call(f"account:{genesis_hash.hex()}", api.FetchAccount(genesis_hash, epoch, version))
+    name, request = f"account:{genesis_hash.hex()}", api.FetchAccount(genesis_hash, epoch, version)
+    if after_ms:
+        step.ask_later(name, request, after_ms)
+    else:
+        step.call(name, request)
 
 
 def announce(step: Step, contact: Contact) -> None:

@@ -18,6 +18,7 @@ from lokket.errors import LocalError, RemoteError
 from lokket.protocol import identity
 from lokket.wire import api
 
+_AGAIN_MS = 60_000
 _GONE = "the relay knows no such account"
 
 
@@ -116,11 +117,13 @@ def chain_arrived(step: Step, genesis_hash: bytes, reply: api.Reply) -> None:
                     trust.contact_chain(step, known, update)
             except RemoteError as error:
                 _give_up(step, genesis_hash, f"the relay's answer on this account does not verify: {error}")
+            else:
+                _settle_errands(step, genesis_hash)
+                incoming.account_known(step, genesis_hash)
         case api.Refused(code=api.UNKNOWN):
             _give_up(step, genesis_hash, _GONE)
         case api.Refused(sentence=sentence):
             _give_up(step, genesis_hash, sentence)
-    incoming.account_known(step, genesis_hash)
 
 
 def _first_contact(step: Step, genesis_hash: bytes, update: identity.AccountUpdate) -> None:
@@ -137,19 +140,23 @@ def _first_contact(step: Step, genesis_hash: bytes, update: identity.AccountUpda
         if errand.genesis_hash == genesis_hash and errand.kind == "contact"
     ]
     for key, errand in errands:
-        if errand.claim:
-            try:
-                identity.check_name_claim(state, identity.SignedNameClaim.decode(errand.claim))
-            except RemoteError:
-                _fail_errand(
-                    step, key, errand, f"the relay's claim for the name {errand.name!r} does not verify"
-                )
-                return
-    if errands:
-        key, errand = errands[0]
-        _become_contact(step, key, errand, state, heads)
-    elif genesis_hash in incoming.awaited(step.tx):
+        if _claim_holds(state, errand):
+            _become_contact(step, key, errand, state, heads)
+            return
+        sentence = f"the relay's claim for the name {errand.name!r} does not verify"
+        _fail_errand(step, key, errand, sentence)
+    if genesis_hash in incoming.awaited(step.tx):
         _meet_stranger(step, state, heads, known_to_us=incoming.vouched_for(step, genesis_hash))
+
+
+def _claim_holds(state: identity.AccountState, errand: Errand) -> bool:
+    if not errand.claim:
+        return True
+    try:
+        identity.check_name_claim(state, identity.SignedNameClaim.decode(errand.claim))
+    except RemoteError:
+        return False
+    return True
 
 
 def _become_contact(
@@ -231,9 +238,20 @@ def _fail_errand(step: Step, key: bytes, errand: Errand, sentence: str) -> None:
 
 
 def _give_up(step: Step, genesis_hash: bytes, sentence: str) -> None:
+    """The person is told. Mail that waits for the account goes on waiting, and it is asked for again."""
     for key, errand in rows(step.tx, ERRAND, Errand):
         if errand.genesis_hash == genesis_hash:
             _fail_errand(step, key, errand, sentence)
+    if genesis_hash in incoming.awaited(step.tx):
+        book.fetch(step, genesis_hash, after_ms=_AGAIN_MS)
+
+
+def _settle_errands(step: Step, genesis_hash: bytes) -> None:
+    """One errand made the contact; a second one for the same account has nothing left to do."""
+    contact = book.of(step.tx, genesis_hash)
+    for key, errand in rows(step.tx, ERRAND, Errand):
+        if contact is not None and errand.genesis_hash == genesis_hash:
+            _fail_errand(step, key, errand, f"you know this account already, as {contact.petname!r}")
 
 
 def _require_new(tx: Transaction, own_genesis_hash: bytes, genesis_hash: bytes) -> None:

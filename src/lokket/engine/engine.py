@@ -62,8 +62,8 @@ class Engine:
                     _answered(step, call, reply)
             case events.Arrived(envelopes=envelopes):
                 incoming.arrived(step, envelopes)
-            case events.PairsLow():
-                prekeys.pairs_low(step)
+            case events.PairsLow(left=left):
+                prekeys.pairs_low(step, left)
             case events.Tick():
                 pass
             case _:

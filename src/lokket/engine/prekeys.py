@@ -59,15 +59,19 @@ def resume(step: Step, reply: api.LoggedIn) -> None:
         make(step, above=reply.manifest_number)
     elif reply.manifest_number < newest[0]:
         publish_anew(step)
-    elif reply.pairs_left * _PAIRS_LOW < step.prekey_pairs:
+    elif _few(step, reply.pairs_left):
         make(step)
 
 
-def pairs_low(step: Step) -> None:
+def pairs_low(step: Step, left: int) -> None:
     """The relay says that pairs run out. A batch on its way answers that already."""
     newest = _newest(step.tx)
-    if newest is not None and newest[1].published:
+    if newest is not None and newest[1].published and _few(step, left):
         make(step)
+
+
+def _few(step: Step, left: int) -> bool:
+    return left * _PAIRS_LOW <= step.prekey_pairs
 
 
 def publish_anew(step: Step) -> None:
