@@ -1,4 +1,4 @@
-"""``python -m tests.sim``: ``--seed N`` replays a world and its trace, ``--seeds 0:10000`` looks for failures."""
+"""``python -m tests.sim``: ``--seed N`` replays a world with a trace, ``--seeds 0:99`` looks for failures."""
 
 from __future__ import annotations
 

@@ -161,6 +161,11 @@ class Device:
                     self._send(api.Acknowledge(envelope_ids), None)
                 case events.Wake(at_ms=at_ms):
                     self._wake(at_ms)
+                case events.Redial(at_ms=at_ms):
+                    self._leave()
+                    self._connect_after(max(at_ms - self.now_ms, BACKOFF_MS))
+                    if not self.step(events.Disconnected()):
+                        return
                 case events.HangUp(sentence=sentence):
                     self.hung_up = sentence
                     self.world.log(self.name, f"hangs up: {sentence}")
