@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Final
 
+from fuzz import identity
 from lokket.codec import protobuf, tls
 from lokket.crypto.primitives import sha256
 from lokket.errors import LokketError, RemoteError
@@ -172,4 +173,5 @@ TARGETS: Final[dict[str, Target]] = {
     "session-record": decode_record,
     "decrypt": decrypt,
     "fingerprint": lambda data: fingerprint.compare_scannable(OWN_FINGERPRINT, data),
+    **identity.TARGETS,
 }
