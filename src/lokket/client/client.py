@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +29,7 @@ from lokket.system import SystemEntropy, now_ms
 
 T = TypeVar("T")
 
+_SETTLE_POLL_S: Final = 0.02
 STATES: Final = ("queued", "sent", "delivered")
 
 
@@ -129,7 +130,7 @@ class Client:
             lambda seen: seen.mailbox if isinstance(seen, events.Online) else None, timeout_s
         )
 
-    async def events(self) -> AsyncIterator[Happening]:
+    async def events(self) -> AsyncGenerator[Happening, None]:
         """All that happens from the iterator's first step on. LocalError ends it when the vault fails."""
         with self._driver.listening() as queue:
             while True:
@@ -137,6 +138,30 @@ class Client:
                 yield happening
                 if isinstance(happening, Stopped):
                     raise LocalError(happening.sentence)
+
+    async def settle(self, timeout_s: float) -> bool:
+        """Until nothing waits to be sent or answered, at most ``timeout_s``; whether it came to that."""
+        return await self._poll(
+            lambda: self._driver.online is not None and not self._driver.busy and not self.health().queued,
+            timeout_s,
+        )
+
+    async def catch_up(self, timeout_s: float) -> bool:
+        """Until all that waited at the relay is in the vault and answered; whether it came to that.
+
+        NotReached: the relay was not there in time.
+        """
+        waiting = await self.wait_online(timeout_s)
+        taken = await self._poll(lambda: self._driver.arrived >= waiting, timeout_s)
+        return await self.settle(timeout_s) and taken
+
+    async def _poll(self, true: Callable[[], bool], timeout_s: float) -> bool:
+        give_up_s = asyncio.get_running_loop().time() + timeout_s
+        while not true():
+            if asyncio.get_running_loop().time() >= give_up_s:
+                return False
+            await asyncio.sleep(_SETTLE_POLL_S)
+        return True
 
     # --- account ---
 
@@ -185,6 +210,10 @@ class Client:
     def health(self) -> views.Health:
         return self._read(lambda tx: views.health(tx, self._surroundings.now_ms()))
 
+    def vault_faults(self) -> tuple[str, ...]:
+        """Reads the whole file. Empty: nothing wrong."""
+        return self._driver.vault.faults()
+
     # --- contacts ---
 
     async def invite(self, timeout_s: float = 30.0) -> InviteMade:
@@ -205,6 +234,21 @@ class Client:
                 added = await self._from(queue, match, timeout_s)
                 if added.petname == petname:
                     return added
+
+    async def wait_contact(self, genesis_hash: bytes, timeout_s: float) -> views.ContactView:
+        """Until this account is a contact: whoever invited us is, once the relay has answered. NotReached."""
+
+        def found() -> views.ContactView | None:
+            return next((each for each in self.contacts() if each.genesis_hash == genesis_hash), None)
+
+        with self._driver.listening() as queue:
+            known = found()
+            while known is None:
+                await self._from(
+                    queue, lambda seen: seen if isinstance(seen, ContactAdded) else None, timeout_s
+                )
+                known = found()
+        return known
 
     async def accept(self, petname: str) -> None:
         await self._driver.command(events.AcceptContact(petname))

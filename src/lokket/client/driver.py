@@ -25,7 +25,7 @@ from lokket.crypto.entropy import Entropy
 from lokket.crypto.primitives import sha256
 from lokket.engine import events
 from lokket.engine.store import Transaction
-from lokket.errors import LocalError
+from lokket.errors import LocalError, LokketError
 from lokket.wire import api
 
 _log = logging.getLogger(__name__)
@@ -87,6 +87,7 @@ class Driver:
         self._untidy = True
         self._set_aside: set[bytes] = set()
         self._failure: LocalError | None = None
+        self.arrived = 0  # envelopes taken in since the login
         self.online: int | None = None  # how many envelopes waited at the login; None: not logged in
         self._hung_up = ""
         self._retry_ms = limits.RECONNECT_FIRST_MS
@@ -125,6 +126,11 @@ class Driver:
             yield queue
         finally:
             self._listeners.discard(queue)
+
+    @property
+    def busy(self) -> bool:
+        """Something is on its way to the relay, or its answer on the way here."""
+        return self._link is not None and self._link.busy
 
     def raise_failure(self) -> None:
         if self._failure is not None:
@@ -195,20 +201,29 @@ class Driver:
             self._link = first.link
         try:
             effects = self._step([item.event for item in items])
-        except LocalError as error:
-            if first.outcome is None:
-                raise
-            if not first.outcome.done():
-                first.outcome.set_exception(error)
-            return
-        except Exception as error:
-            if first.link is None:
+        except LokketError as error:
+            if first.outcome is not None:
+                _fail_outcome(first, error)
+                return
+            if isinstance(error, LocalError) or first.link is None:
                 raise
             self._bad_frame(items, error)
+            return
+        except Exception as error:
+            if first.outcome is not None:
+                _log.error("a command failed with %s", _where(error))
+                _fail_outcome(first, LocalError(_mistake(error)))
+            elif first.link is not None:
+                self._bad_frame(items, error)
+            else:
+                raise
             return
         if isinstance(first.event, events.Disconnected):
             self._link = self.online = None
         self._carry_out(effects)
+        self.arrived += sum(
+            len(item.event.envelopes) for item in items if isinstance(item.event, events.Arrived)
+        )
         if first.outcome is not None and not first.outcome.done():
             first.outcome.set_result([effect for effect in effects if isinstance(effect, events.Notice)])
 
@@ -269,7 +284,7 @@ class Driver:
                         self._connector.cancel()
                 case events.Online():
                     self._retry_ms = limits.RECONNECT_FIRST_MS
-                    self.online = effect.mailbox
+                    self.online, self.arrived = effect.mailbox, 0
                     self._tell(effect)
                 case notice:
                     self._tell(notice)
@@ -283,8 +298,7 @@ class Driver:
         while not self._items.empty():
             waiting.append(self._items.get_nowait())
         for item in waiting:
-            if item.outcome is not None and not item.outcome.done():
-                item.outcome.set_exception(error)
+            _fail_outcome(item, error)
         if self._connector is not None:
             self._connector.cancel()
         self._tell(Stopped(str(error)))
@@ -356,6 +370,15 @@ def _together(waiting: deque[_Item]) -> list[_Item]:
     ):
         items.append(waiting.popleft())
     return items
+
+
+def _fail_outcome(item: _Item, error: LokketError) -> None:
+    if item.outcome is not None and not item.outcome.done():
+        item.outcome.set_exception(error)
+
+
+def _mistake(error: Exception) -> str:
+    return f"lokket made a mistake ({type(error).__name__}), and nothing was changed: please report it"
 
 
 def _where(error: Exception) -> str:

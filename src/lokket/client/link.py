@@ -65,6 +65,10 @@ class Link:
             self.call("", api.Acknowledge(envelope_ids[start : start + limits.ACK_BATCH_MAX]))
 
     @property
+    def busy(self) -> bool:
+        return bool(self._waiting)
+
+    @property
     def overdue(self) -> bool:
         """A call has waited longer than an honest relay lets it wait."""
         oldest = next(iter(self._waiting.values()), None)

@@ -1,0 +1,164 @@
+"""chat: one conversation, typed and read in one place."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from typing import Final
+
+from lokket.apps import output
+from lokket.apps.output import Output, message_lines
+from lokket.apps.people import Petname
+from lokket.apps.session import Session
+from lokket.apps.visible import visible
+from lokket.client.client import Client
+from lokket.client.driver import HungUp, Offline
+from lokket.engine import events
+
+_EARLIER: Final = 20
+_SETTLE_S: Final = 10.0
+_PROMPT: Final = "> "
+_STATES: Final = {"delivered": "✓ delivered", "sent": "✓ sent", "failed": "✗ not sent"}
+
+
+async def chat(session: Session, petname: Petname) -> int:
+    """Talk to one contact. Each line is a message; /quit or the end of input leaves."""
+    async with await session.open() as client:
+        client.contact(petname)
+        screen = _Screen(session.out)
+        for message in client.history(petname, _EARLIER) if session.out.is_terminal else ():
+            who = "you" if message.outgoing else petname
+            screen.show(message_lines(who, message.text, message.time_ms))
+        watching = asyncio.create_task(_watch(client, screen))
+        try:
+            await asyncio.sleep(0)
+            async for line in TypedLines(_PROMPT if session.out.is_terminal else ""):
+                if line.strip() == "/quit":
+                    break
+                if line.strip():
+                    screen.sent(await client.send(petname, line))
+            await client.settle(_SETTLE_S)
+            if not session.out.is_terminal:
+                await screen.all_delivered(_SETTLE_S)
+        finally:
+            watching.cancel()
+    return output.OK
+
+
+class _Screen:
+    """Lines above the prompt; what is being typed is drawn again below them."""
+
+    def __init__(self, out: Output) -> None:
+        self._out = out
+        self._own: dict[bytes, str] = {}
+
+    def show(self, text: str, style: str = "") -> None:
+        if not self._out.is_terminal:
+            self._out.say(text, style)
+            return
+        sys.stdout.write("\r\x1b[K")
+        self._out.say(text, style)
+        sys.stdout.write(_PROMPT + _typed_so_far())
+        sys.stdout.flush()
+
+    def message(self, shown: events.MessageShown) -> None:
+        self._out.record(
+            "message",
+            id=shown.mid,
+            petname=shown.petname,
+            text=shown.text,
+            time_ms=shown.time_ms,
+            outgoing=shown.outgoing,
+        )
+        who = f"you to {shown.petname}" if shown.outgoing else shown.petname
+        self.show(message_lines(who, shown.text, shown.time_ms), "" if shown.outgoing else "cyan")
+
+    def sent(self, mid: bytes) -> None:
+        self._own.setdefault(mid, "queued")
+
+    def state(self, happening: events.MessageState) -> None:
+        if happening.mid in self._own or happening.state == "queued":
+            self._own[happening.mid] = happening.state
+        self._out.record("state", id=happening.mid, petname=happening.petname, state=happening.state)
+        if happening.state in _STATES:
+            self.show(f"  {_STATES[happening.state]}", "green" if happening.state != "failed" else "red")
+
+    async def all_delivered(self, timeout_s: float) -> None:
+        give_up_s = asyncio.get_running_loop().time() + timeout_s
+        while any(state in ("queued", "sent") for state in self._own.values()):
+            if asyncio.get_running_loop().time() >= give_up_s:
+                return
+            await asyncio.sleep(0.05)
+
+
+async def _watch(client: Client, screen: _Screen) -> None:
+    """Every message that arrives is shown here, others' conversations too: so none is lost."""
+    stream = client.events()
+    coming = asyncio.ensure_future(anext(stream))
+    await asyncio.sleep(0)
+    last = 0
+    for waiting in client.unhandled():
+        screen.message(waiting)
+        last = waiting.order
+    if last:
+        await client.handled(last)
+    while True:
+        match await coming:
+            case events.MessageShown(order=order) as shown if order > last:
+                screen.message(shown)
+                last = order
+                await client.handled(order)
+            case events.MessageState() as state:
+                screen.state(state)
+            case events.TrustNotice(sentence=sentence) | HungUp(sentence=sentence):
+                screen.show(f"  ! {visible(sentence)}", "yellow")
+            case Offline(sentence=sentence):
+                screen.show(f"  ({visible(sentence)})", "dim")
+        coming = asyncio.ensure_future(anext(stream))
+
+
+class TypedLines:
+    """Lines of standard input, read by a thread that nobody waits for at the end."""
+
+    def __init__(self, prompt: str) -> None:
+        self._lines: asyncio.Queue[str | None] = asyncio.Queue()
+        self._loop = asyncio.get_running_loop()
+        self.prompted = bool(prompt)
+        self._wanted = threading.Semaphore(0)  # the prompt appears when somebody wants a line
+        threading.Thread(target=self._read, args=(prompt,), name="lokket-typing", daemon=True).start()
+
+    def __aiter__(self) -> TypedLines:
+        return self
+
+    async def __anext__(self) -> str:
+        self._wanted.release()
+        line = await self._lines.get()
+        if line is None:
+            raise StopAsyncIteration
+        return line
+
+    def _read(self, prompt: str) -> None:
+        try:
+            while self._wanted.acquire():
+                line = input(prompt) if prompt else sys.stdin.readline()
+                if not prompt and not line:
+                    break
+                self._put(line.rstrip("\r\n"))
+        except (EOFError, KeyboardInterrupt, UnicodeDecodeError, ValueError, OSError):
+            pass
+        self._put(None)
+
+    def _put(self, line: str | None) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._lines.put_nowait, line)
+        except RuntimeError:  # the loop has ended
+            return
+
+
+def _typed_so_far() -> str:
+    try:
+        import readline  # noqa: PLC0415
+    except ImportError:
+        return ""
+    return readline.get_line_buffer()

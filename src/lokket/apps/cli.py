@@ -1,0 +1,44 @@
+"""The command line: which commands there are. What they do is in the modules beside."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from lokket.apps import account, demo, doctor, people, relay, talk
+from lokket.apps.session import default_command
+
+app = typer.Typer(
+    name="lokket",
+    help="End-to-end encrypted, post-quantum messages, on a relay you own.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+contacts_app = typer.Typer(help="Who you talk to.", rich_markup_mode=None)
+relay_app = typer.Typer(help="For who runs a relay.", rich_markup_mode=None, no_args_is_help=True)
+
+
+default_command(app, None)
+default_command(relay_app, None)
+demo.register(app)
+relay.register(app, relay_app)
+account.register(app)
+people.register(app, contacts_app)
+talk.register(app)
+doctor.register(app)
+app.add_typer(contacts_app, name="contacts")
+app.add_typer(relay_app, name="relay")
+
+
+def run(arguments: list[str]) -> int:
+    """The exit code. Usage errors are typer's: one sentence, code 2."""
+    try:
+        app(arguments, prog_name="lokket")
+    except SystemExit as ending:
+        return ending.code if isinstance(ending.code, int) else 1
+    finally:
+        sys.stdout.flush()
+    return 0
