@@ -89,6 +89,8 @@ PAIRS_LOW: Final = 32  # at this many left the owner is told
 BUDGETS_MAX: Final = 100_000  # rate limits kept in memory, oldest dropped first
 EXPIRE_ROWS_PER_UPKEEP: Final = 500
 UPKEEP_S: Final = 60
+CLOCK_STEP_MAX_S: Final = 1_800  # between two upkeeps: more, or backwards, and the clock has jumped
+CLOCK_EVEN_S: Final = 3_600  # without a jump before anything expires
 DISK_RESERVE_BYTES: Final = 64 * 1024 * 1024  # kept free so that acknowledging and deleting go on
 
 # --- client ---
@@ -122,6 +124,7 @@ assert DEVICES_MAX <= DEVICE_NUMBER_MAX
 assert DEVICE_NUMBER_REST_DAYS > PREKEY_PRIVATE_DAYS  # no mail to the old holder of a number is left
 assert CONTENT_IDS_SMALL <= CONTENT_IDS_MAX
 assert PREKEY_PAIRS_PER_MANIFEST > PAIRS_LOW
+assert UPKEEP_S < CLOCK_STEP_MAX_S <= CLOCK_EVEN_S
 assert ENVELOPE_BODY_MAX_BYTES < DELIVER_FRAME_MAX_BYTES < FRAME_MAX_BYTES
 assert DELIVER_FRAME_MAX_BYTES <= DELIVER_UNACKNOWLEDGED_MAX_BYTES
 assert FRAME_BEFORE_LOGIN_MAX_BYTES <= FRAME_MAX_BYTES

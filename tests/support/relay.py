@@ -44,6 +44,11 @@ class Desk:
     async def ask(self, caller: Caller, request: api.Request) -> api.Reply:
         return await self.relay.handle(caller, request, self.now_ms, self.entropy)
 
+    async def upkeep(self) -> None:
+        """The upkeep of an hour in which the clock ran evenly, ending now."""
+        for minutes in range(60, -1, -20):
+            await self.relay.upkeep(self.now_ms - minutes * 60_000)
+
     async def drained(self, caller: Caller) -> list[api.Envelope]:
         found: list[api.Envelope] = []
         while (deliver := await self.relay.drain(caller, self.now_ms)) is not None:

@@ -58,8 +58,9 @@ class Budgets:
         rate = self._rates[kind]
         per_unit_ms = HOUR_MS / rate.per_hour
         key = (kind, subject)
-        # A clock set back must not lock anyone out: no budget is emptier than empty.
-        full_at_ms = min(max(self._full_at_ms.get(key, 0.0), now_ms), now_ms + rate.full_ms)
+        full_at_ms = max(self._full_at_ms.get(key, 0.0), now_ms)
+        if full_at_ms > now_ms + rate.full_ms + 1:
+            full_at_ms = now_ms  # emptier than empty: the clock was set back, which must lock nobody out
         after_ms = full_at_ms + min(cost, rate.burst) * per_unit_ms
         wait_ms = after_ms - now_ms - rate.full_ms
         if wait_ms > 1e-6:

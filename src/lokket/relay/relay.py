@@ -63,6 +63,8 @@ class Relay:
         self._office = Office(storage, config, key, bus, Budgets(config.rates))
         sign_hello(key, config.origin, bytes(32), 0)  # LocalError now rather than at the first connection
         self._callers: set[Caller] = set()
+        self._upkeep_ms = 0
+        self._even_since_ms = 0
         self.counters: Counter[str] = Counter()
 
     @property
@@ -174,8 +176,18 @@ class Relay:
         return await invites.first_member(self._office, Moment(now_ms, entropy))
 
     async def upkeep(self, now_ms: int) -> None:
-        """Drop what has expired. Call it every ``limits.UPKEEP_S``; the work of one call is bounded."""
+        """Drop what has expired. Call it every ``limits.UPKEEP_S``; the work of one call is bounded.
+
+        Nothing expires before the clock has run evenly for an hour: one that jumped years ahead, at a boot
+        or under us, must not delete the mail of everyone.
+        """
         self._office.budgets.forget_idle(now_ms, limits.EXPIRE_ROWS_PER_UPKEEP)
+        step_s = (now_ms - self._upkeep_ms) / 1000
+        if not 0 <= step_s <= limits.CLOCK_STEP_MAX_S:
+            self._even_since_ms = now_ms
+        self._upkeep_ms = now_ms
+        if now_ms - self._even_since_ms < limits.CLOCK_EVEN_S * 1000:
+            return
         self.counters["expired"] += await self._office.storage.expire(
             now_ms // 1000, limits.EXPIRE_ROWS_PER_UPKEEP
         )
