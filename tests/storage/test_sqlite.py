@@ -355,6 +355,12 @@ def test_reading_where_nothing_is(path: Path) -> None:
     assert not path.exists()
 
 
+def test_reading_data_of_another_version(path: Path) -> None:
+    apsw.Connection(str(path)).execute("CREATE TABLE accounts (text)")
+    with pytest.raises(LocalError, match="not of this version"):
+        SQLiteReader(path)
+
+
 def test_a_file_of_something_else_is_refused_and_left_alone(path: Path) -> None:
     path.write_bytes(b"not a database, but somebody's notes" * 200)
     before = path.read_bytes()

@@ -71,6 +71,13 @@ MIGRATIONS: Final[tuple[str, ...]] = (
 )
 
 
+def require_current(connection: apsw.Connection) -> None:
+    """LocalError unless the schema is exactly this version's: for reading without migrating."""
+    found = (_pragma(connection, "application_id"), _pragma(connection, "user_version"))
+    if found != (APPLICATION_ID, len(MIGRATIONS)):
+        raise LocalError("the data file is not of this version of lokket; start the relay once with this one")
+
+
 def migrate(connection: apsw.Connection) -> None:
     """Bring the schema to this version. LocalError: the file is another program's, or of a newer lokket."""
     version = _pragma(connection, "user_version")

@@ -34,7 +34,7 @@ from lokket.relay.storage.base import (
     Waiting,
 )
 from lokket.relay.storage.lock import FileLock
-from lokket.relay.storage.schema import migrate
+from lokket.relay.storage.schema import migrate, require_current
 from lokket.relay.storage.writer import Writer
 
 VERSION_MIN: Final = (3, 51, 3)
@@ -68,7 +68,12 @@ class SQLiteReader:
         if not path.exists():
             raise LocalError(f"there is no relay's data at {path}; name its data directory")
         self._reader = _open(path, vfs)
-        self._reader.pragma("query_only", True)
+        try:
+            require_current(self._reader)
+            self._reader.pragma("query_only", True)
+        except BaseException:
+            self._reader.close()
+            raise
 
     def _read(self, sql: str, bindings: tuple[Any, ...]) -> Iterable[tuple[Any, ...]]:
         return self._reader.execute(sql, bindings)
