@@ -20,7 +20,7 @@ def main() -> None:
         import atheris  # noqa: PLC0415
     except ImportError:
         sys.exit("atheris is not installed here: `pip install atheris` (Linux and macOS)")
-    with atheris.instrument_imports(include=["lokket", "targets"]):
+    with atheris.instrument_imports(include=["lokket", "fuzz", "targets"]):
         from lokket.errors import RemoteError  # noqa: PLC0415
         from targets import TARGETS  # noqa: PLC0415
 
