@@ -51,12 +51,16 @@ Path = Annotated[bytes, Fixed(merkle.PATH_BYTES)]
 
 @dataclass(frozen=True, slots=True)
 class ECPrekey:
+    """37 bytes: id, and 05 || u."""
+
     id: U32
     key: Bytes33
 
 
 @dataclass(frozen=True, slots=True)
 class KEMPrekey:
+    """1,573 bytes: id, and 08 || ML-KEM-1024 key."""
+
     id: U32
     key: KEMKey
 
@@ -117,12 +121,16 @@ class PairLeaf:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
+    """1,676 bytes: a leaf, and libsignal's signature of its KEM key."""
+
     leaf: PairLeaf
     kem_signature: Bytes64  # XEdDSA over the 1569 bytes
 
 
 @dataclass(frozen=True, slots=True)
 class ServedPair:
+    """1,900 bytes: a pair, and the path from its leaf to the signed root."""
+
     pair: Pair
     path: Path
 
@@ -156,6 +164,8 @@ class ServedBundle:
 
 @dataclass(frozen=True, slots=True)
 class PrivatePair:
+    """The private halves of one pair; to be deleted when it is used."""
+
     slot: U8
     one_time_prekey_id: U32
     one_time_prekey: Bytes32 = field(repr=False)

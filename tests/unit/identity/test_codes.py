@@ -173,16 +173,12 @@ def test_invite_proofs_are_of_one_direction_session_and_pair() -> None:
     session = b"s" * 32
     proof = identity.invitee_mac(keys, bob, alice, session)
     assert proof == identity.invitee_mac(keys, alice, bob, session)
-    identity.check_mac(proof, identity.invitee_mac(keys, bob, alice, session))
-    for wrong in (
+    assert proof not in (
         identity.inviter_mac(keys, bob, alice, session),
         identity.invitee_mac(other, bob, alice, session),
         identity.invitee_mac(keys, carol, alice, session),
         identity.invitee_mac(keys, bob, alice, b"t" * 32),
-        b"",
-    ):
-        with pytest.raises(RemoteError):
-            identity.check_mac(proof, wrong)
+    )
 
 
 # --- recovery codes ---

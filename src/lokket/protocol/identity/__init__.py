@@ -27,7 +27,6 @@ from lokket.protocol.identity.device import (
     device_address,
     device_hash,
     make_device,
-    new_registration,
 )
 from lokket.protocol.identity.device_keys import DeviceKeys
 from lokket.protocol.identity.devicelist import (
@@ -50,7 +49,6 @@ from lokket.protocol.identity.genesis import (
 from lokket.protocol.identity.invite import (
     Invite,
     InviteKeys,
-    check_mac,
     derive_invite,
     invitee_mac,
     inviter_mac,
@@ -132,7 +130,6 @@ __all__ = [
     "check_device",
     "check_hello",
     "check_login",
-    "check_mac",
     "check_name",
     "check_name_claim",
     "check_name_of",
@@ -159,7 +156,6 @@ __all__ = [
     "make_genesis",
     "message",
     "new_recovery_code",
-    "new_registration",
     "recovery_commitment",
     "recovery_key",
     "renew",

@@ -107,6 +107,8 @@ def step_update(
 
 
 class DeviceStatus(IntEnum):
+    """What became of a device that was once seen."""
+
     LISTED = 1
     GONE = 2  # revoked, or listed only by links that a rotation voided
 

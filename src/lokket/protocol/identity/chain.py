@@ -47,12 +47,16 @@ ALL_NUMBERS = frozenset(range(1, limits.DEVICE_NUMBER_MAX + 1))
 
 @dataclass(frozen=True, slots=True)
 class DeviceAdded:
+    """The list names a device that it did not name before."""
+
     device_hash: bytes  # 32
     number: int
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceRemoved:
+    """A device is gone: its sessions and queued mail go, later mail is kept aside."""
+
     device_hash: bytes
     number: int
 

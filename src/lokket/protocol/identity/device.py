@@ -99,11 +99,6 @@ def device_address(genesis_hash: bytes, number: int) -> Address:
     return Address(account_id(genesis_hash), number)
 
 
-def new_registration(entropy: Entropy) -> int:
-    """A random registration id, 1 to 16383 (14 bits, as libsignal's)."""
-    return int.from_bytes(entropy.draw(4), "big") % REGISTRATION_MAX + 1
-
-
 def make_device(
     keys: DeviceKeys,
     genesis_hash: bytes,

@@ -83,6 +83,8 @@ class ListLink:
 
 @dataclass(frozen=True, slots=True)
 class SignedLink:
+    """3,499 bytes: a link and the account key's signature."""
+
     link: ListLink
     signature: HybridSignature
 
@@ -109,6 +111,8 @@ class Rotation:
 
 @dataclass(frozen=True, slots=True)
 class SignedRotation:
+    """10,830 bytes: a rotation, signed by the revealed recovery key and by the new account key."""
+
     rotation: Rotation
     recovery_signature: HybridSignature
     account_signature: HybridSignature

@@ -49,13 +49,6 @@ def genesis_hash(genesis: Genesis) -> bytes:
     return hash_labelled("genesis", tls.encode(genesis))
 
 
-def decode_genesis(data: bytes, expected_hash: bytes) -> Genesis:
-    """The genesis behind ``expected_hash``, its key checked. RemoteError: another one, or malformed."""
-    genesis = tls.decode(Genesis, data)
-    require_genesis(genesis, expected_hash)
-    return genesis
-
-
 def require_genesis(genesis: Genesis, expected_hash: bytes) -> None:
     """RemoteError (other-genesis) unless it hashes to ``expected_hash``; KeyRefused: its key is bad."""
     if genesis_hash(genesis) != expected_hash:

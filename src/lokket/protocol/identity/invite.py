@@ -12,8 +12,8 @@ from typing import Final
 from lokket.codec import tls
 from lokket.codec.tls import U8, U64, Bytes32
 from lokket.crypto.keys import check_ed25519_public
-from lokket.crypto.primitives import equal, sha256
-from lokket.errors import DecodeError, LocalError, RemoteError
+from lokket.crypto.primitives import sha256
+from lokket.errors import DecodeError, LocalError
 from lokket.protocol.identity.encoding import derive, mac
 from lokket.protocol.identity.safety_number import tagged, untagged
 from lokket.protocol.identity.statements import Origin, encode_origin
@@ -122,12 +122,6 @@ def invitee_mac(keys: InviteKeys, f_own: bytes, f_their: bytes, session_id: byte
 def inviter_mac(keys: InviteKeys, f_own: bytes, f_their: bytes, session_id: bytes) -> bytes:
     """MAC(key, "invite inviter", T), 32 bytes: the answer."""
     return mac(keys.key, _INVITER, _transcript(f_own, f_their, session_id))
-
-
-def check_mac(expected: bytes, received: bytes) -> None:
-    """RemoteError (bad-invite): another secret, account or session."""
-    if not equal(expected, received):
-        raise RemoteError("an invite's proof does not fit this account and session", code="bad-invite")
 
 
 def _transcript(f_own: bytes, f_their: bytes, session_id: bytes) -> bytes:

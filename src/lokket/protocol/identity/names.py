@@ -35,6 +35,8 @@ def check_name(text: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class NameClaim:
+    """``name<V>`` (ASCII, see ``is_name``), genesis hash, second of issue."""
+
     name: Annotated[bytes, OpaqueV(limits.NAME_MAX_CHARS)]
     genesis_hash: Bytes32
     issued_s: U64
@@ -46,6 +48,8 @@ class NameClaim:
 
 @dataclass(frozen=True, slots=True)
 class SignedNameClaim:
+    """A claim and the account key's signature."""
+
     claim: NameClaim
     signature: HybridSignature
 

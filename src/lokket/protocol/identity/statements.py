@@ -118,6 +118,7 @@ def check_login(auth_key: bytes, statement: LoginStatement, signature: bytes) ->
 def sign_register(
     account: HybridKeyPair, keys: DeviceKeys, statement: RegisterStatement, entropy: Entropy
 ) -> RegisterProof:
+    """Every key's signature over ``statement``. Draws for the two ML-DSA signatures."""
     data = tls.encode(statement)
     return RegisterProof(
         account=account.sign(RELAY_REGISTER, data, entropy),
