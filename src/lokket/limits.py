@@ -39,6 +39,17 @@ PROFILES_MAX: Final = 32  # protocol profiles one device names
 LINKS_MAX: Final = 2_048  # links in one catching-up: weekly renewals of 39 years
 DEVICE_NUMBER_REST_DAYS: Final = 90  # a number returns no sooner after its revocation
 
+# --- devices of one account ---
+DEVICE_NAME_MAX_CHARS: Final = 64
+LINK_CODE_VALID_S: Final = 600  # how long a code for a new device can be used
+MEETINGS_MAX: Final = 1_000  # linkings under way at one relay, in memory only
+KNOCK_MAX_BYTES: Final = 16 * 1024  # a device record and its name, sealed
+HISTORY_PAGE_MAX: Final = 256  # messages
+HISTORY_PAGE_BYTES: Final = 48 * 1024
+HISTORY_PLACE_MAX_BYTES: Final = 128
+HISTORY_REPEAT_S: Final = 600  # a page that did not come is asked for again
+REVOKED_RETRY_S: Final = 60  # how often a device that the relay does not know asks whether it is back
+
 # --- invites ---
 INVITE_VALID_S: Final = DAY_S
 INVITE_GRACE_S: Final = 7 * DAY_S
@@ -107,6 +118,21 @@ EVENTS_QUEUED_MAX: Final = 256  # between the socket and the driver; a full queu
 EVENTS_PER_COMMIT_MAX: Final = 32  # deliveries that share one transaction
 TIDY_IDLE_S: Final = 5  # without work, until the vault's log is cut
 
+# --- backups and exports (docs/backup.md) ---
+STREAM_CHUNKS_MAX: Final = 1 << 24  # of 64 KiB: 1 TiB under one key, far below the cipher's own bound
+BACKUP_HEADER_MAX_BYTES: Final = 4_096
+BACKUP_RECORD_MAX_BYTES: Final = 256 * 1024
+BACKUP_RECORDS_MAX: Final = 50_000_000
+BACKUP_CONTACTS_MAX: Final = 100_000
+BACKUP_MEMORY_KIB: Final = 256 * 1024  # Argon2id over a backup's passphrase
+BACKUP_PASSES: Final = 3
+BACKUP_LANES: Final = 4
+BACKUP_MEMORY_MIN_KIB: Final = 64 * 1024  # an archive that asks for less is refused: a downgrade
+BACKUPS_KEPT: Final = 3  # in the folder of automatic backups
+BACKUP_EVERY_S: Final = DAY_S
+IMPORT_BATCH: Final = 256  # records that share one transaction
+EXPORT_LINE_MAX_BYTES: Final = 1024 * 1024
+
 # --- clocks ---
 CLOCK_SKEW_S: Final = 300  # how far two honest clocks may disagree
 
@@ -119,6 +145,8 @@ assert ARCHIVED_SESSION_DAYS <= OUTBOX_DAYS
 assert CONTENT_MAX_BYTES < ENVELOPE_BODY_MAX_BYTES < FRAME_MAX_BYTES
 assert ENVELOPE_BODY_MAX_BYTES <= PAIRWISE_MESSAGE_MAX_BYTES
 assert TEXT_MAX_BYTES < CONTENT_MAX_BYTES
+assert HISTORY_PAGE_BYTES < TEXT_MAX_BYTES < CONTENT_MAX_BYTES - 2_048  # one message fits a page always
+assert KNOCK_MAX_BYTES < FRAME_BEFORE_LOGIN_MAX_BYTES
 assert SEEN_DAYS > MAILBOX_TTL_DAYS
 assert DEVICES_MAX <= DEVICE_NUMBER_MAX
 assert DEVICE_NUMBER_REST_DAYS > PREKEY_PRIVATE_DAYS  # no mail to the old holder of a number is left
@@ -128,3 +156,8 @@ assert UPKEEP_S < CLOCK_STEP_MAX_S <= CLOCK_EVEN_S
 assert ENVELOPE_BODY_MAX_BYTES < DELIVER_FRAME_MAX_BYTES < FRAME_MAX_BYTES
 assert DELIVER_FRAME_MAX_BYTES <= DELIVER_UNACKNOWLEDGED_MAX_BYTES
 assert FRAME_BEFORE_LOGIN_MAX_BYTES <= FRAME_MAX_BYTES
+assert BACKUP_MEMORY_MIN_KIB <= BACKUP_MEMORY_KIB <= ARGON2_MEMORY_MAX_KIB
+assert BACKUP_PASSES <= ARGON2_PASSES_MAX
+assert BACKUP_LANES <= ARGON2_LANES_MAX
+assert STREAM_CHUNKS_MAX < 1 << 32
+assert TEXT_MAX_BYTES < BACKUP_RECORD_MAX_BYTES < EXPORT_LINE_MAX_BYTES

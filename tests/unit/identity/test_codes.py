@@ -10,7 +10,7 @@ from lokket.codec import tls
 from lokket.errors import DecodeError, LocalError, RemoteError
 from lokket.protocol import identity
 from lokket.protocol.identity import Invite, VerifyCode
-from lokket.protocol.identity.recovery import ALPHABET
+from lokket.protocol.identity.written import ALPHABET
 from tests.support.entropy import SeededEntropy
 from tests.support.identity import NOW_S, found
 

@@ -91,6 +91,7 @@ from lokket.protocol.identity.statements import (
     sign_login,
     sign_register,
 )
+from lokket.protocol.identity.written import read_code, write_code
 
 __all__ = [
     "AccountState",
@@ -156,6 +157,7 @@ __all__ = [
     "make_genesis",
     "message",
     "new_recovery_code",
+    "read_code",
     "recovery_commitment",
     "recovery_key",
     "renew",
@@ -167,4 +169,5 @@ __all__ = [
     "sign_name_claim",
     "sign_register",
     "step_update",
+    "write_code",
 ]
