@@ -178,9 +178,11 @@ def logged_in(step: Step, reply: api.Reply) -> None:
             save_account(step.tx, msgspec.structs.replace(account, confirmed=len(account.nonces)))
             _resume(step, account, reply)
         case api.Refused(sentence=sentence, retry_after_ms=retry_after_ms):
-            # A joining device is refused until the admin device has listed it.
+            # A joining device is refused until the admin device has listed it. One that was listed before
+            # may have been revoked; a rotation can bring it back, so it goes on asking now and then.
             book.fail(step, "login", sentence)
-            step.emit(Redial(step.now_ms + max(retry_after_ms, _REDIAL_MS)))
+            wait_ms = _REDIAL_MS if account.status == "joining" else limits.REVOKED_RETRY_S * 1000
+            step.emit(Redial(step.now_ms + max(retry_after_ms, wait_ms)))
 
 
 def _resume(step: Step, account: Account, reply: api.LoggedIn) -> None:

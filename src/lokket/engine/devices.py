@@ -8,7 +8,7 @@ import msgspec
 
 from lokket.codec import tls
 from lokket.engine import book
-from lokket.engine.events import AddDevice, DeviceMade, JoinAsDevice
+from lokket.engine.events import AddDevice, DeviceMade, JoinAsDevice, RevokeDevice
 from lokket.engine.records import Account, PendingList, pack, unpack
 from lokket.engine.step import Step, account_of, own_state, require_account, save_account
 from lokket.errors import LocalError
@@ -72,18 +72,50 @@ def join(step: Step, command: JoinAsDevice) -> None:
 
 def add(step: Step, command: AddDevice) -> None:
     """Sign the list with one device more, and offer it to the relay. It counts once the relay accepted."""
+    account, account_key = signer(step)
+    device = tls.decode(identity.Device, command.device)
+    signed, body = identity.extend_list(
+        own_state(account), account_key, add=(device,), now_s=step.now_s, entropy=step.entropy
+    )
+    offer(step, account, signed, body, (command.device,))
+
+
+def revoke(step: Step, command: RevokeDevice) -> None:
+    """Sign the list without a device, and offer it to the relay. It counts once the relay accepted."""
+    account, account_key = signer(step)
+    device_hash = of_number(account, command.number)
+    if device_hash == account.device_hash:
+        raise LocalError(
+            "this is the admin device: move the role to another device first, "
+            "or replace a lost one by 'lokket recover'"
+        )
+    signed, body = identity.extend_list(
+        own_state(account), account_key, remove=(device_hash,), now_s=step.now_s, entropy=step.entropy
+    )
+    offer(step, account, signed, body, ())
+
+
+def signer(step: Step) -> tuple[Account, identity.HybridKeyPair]:
+    """The account and its key, on the one device that may sign the next list now. LocalError: not here."""
     account = require_account(step.tx)
-    if not account.account_seed:
+    if not is_admin(account):
         raise LocalError("only the admin device can change the device list")
     if account.pending_list:
         raise LocalError("another change of the device list is under way: wait until the relay has it")
-    device = tls.decode(identity.Device, command.device)
-    state = own_state(account)
-    account_key = identity.HybridKeyPair.from_seed(account.account_seed)
-    signed, body = identity.extend_list(
-        state, account_key, add=(device,), now_s=step.now_s, entropy=step.entropy
-    )
-    offer(step, account, signed, body, (command.device,))
+    return account, identity.HybridKeyPair.from_seed(account.account_seed)
+
+
+def is_admin(account: Account) -> bool:
+    """Whether this device holds the account key and the list names it as the one that does."""
+    return bool(account.account_seed) and own_state(account).body.admin_device == account.number
+
+
+def of_number(account: Account, number: int) -> bytes:
+    """The hash of our own device with this number. LocalError: none is listed."""
+    for device_hash, device in own_state(account).listed:
+        if device.device == number:
+            return device_hash
+    raise LocalError(f"your account has no device {number}: see 'lokket device list'")
 
 
 def offer(

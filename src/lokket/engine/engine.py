@@ -7,6 +7,9 @@ outside the transaction.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, Final
+
 from lokket import limits
 from lokket.crypto.entropy import Entropy
 from lokket.engine import (
@@ -20,12 +23,13 @@ from lokket.engine import (
     outbox,
     outgoing,
     prekeys,
+    siblings,
     trust,
     upkeep,
 )
 from lokket.engine.events import Effect, Event
 from lokket.engine.step import Link, Step, account_of, require_account
-from lokket.engine.store import NOTICE, Transaction
+from lokket.engine.store import Transaction
 from lokket.errors import LocalError
 from lokket.wire import api
 
@@ -120,31 +124,28 @@ def _answered(step: Step, call: str, reply: api.Reply) -> None:
             raise LocalError(f"no room of the engine asked for {name!r}")
 
 
+_COMMANDS: Final[dict[type, Callable[[Step, Any], None]]] = {
+    events.AddDevice: devices.add,
+    events.RevokeDevice: devices.revoke,
+    events.RenameDevice: siblings.rename,
+    events.AddContact: contacts.add,
+    events.AcceptContact: contacts.accept,
+    events.RenameContact: contacts.rename,
+    events.MarkVerified: trust.verify,
+    events.CreateInvite: invites.create,
+    events.SendText: outbox.send_text,
+    events.HandledNotices: outbox.handled,
+}
+_FIRST_COMMANDS: Final[dict[type, Callable[[Step, Any], None]]] = {  # in a vault without an account
+    events.CreateAccount: account.create,
+    events.JoinAsDevice: devices.join,
+}
+
+
 def _command(step: Step, event: Event) -> None:
-    match event:
-        case events.CreateAccount():
-            account.create(step, event)
-            return
-        case events.JoinAsDevice():
-            devices.join(step, event)
-            return
+    first = _FIRST_COMMANDS.get(type(event))
+    if first is not None:
+        first(step, event)
+        return
     require_account(step.tx)
-    match event:
-        case events.AddDevice():
-            devices.add(step, event)
-        case events.AddContact():
-            contacts.add(step, event)
-        case events.AcceptContact():
-            contacts.accept(step, event)
-        case events.RenameContact():
-            contacts.rename(step, event)
-        case events.MarkVerified():
-            trust.verify(step, event)
-        case events.CreateInvite():
-            invites.create(step)
-        case events.SendText():
-            outbox.send_text(step, event)
-        case events.HandledNotices(order=order):
-            for key, _ in list(step.tx.scan(NOTICE)):
-                if int.from_bytes(key, "big") <= order:
-                    step.tx.delete(NOTICE, key)
+    _COMMANDS[type(event)](step, event)

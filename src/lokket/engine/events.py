@@ -84,6 +84,21 @@ class AddDevice:
 
 
 @dataclass(frozen=True, slots=True)
+class RevokeDevice:
+    """On the admin device: a list without this device. The admin device itself is replaced by recovery."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class RenameDevice:
+    """What the person calls one of their devices; only these devices learn it."""
+
+    number: int
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class AddContact:
     """By invite link, or by ``name`` looked up once at the relay, under a petname of one's own choice."""
 
@@ -135,6 +150,8 @@ Command: TypeAlias = (
     CreateAccount
     | JoinAsDevice
     | AddDevice
+    | RevokeDevice
+    | RenameDevice
     | AddContact
     | AcceptContact
     | MarkVerified
@@ -261,7 +278,7 @@ class InviteMade:
 class TrustNotice:
     """Something changed in who a contact is or what this account may rely on.
 
-    ``kind``: device-added, device-removed, rotated, forked, frozen, expired, level, clone-alarm,
+    ``kind``: device-added, device-removed, revoked, rotated, forked, frozen, expired, level, clone-alarm,
     session-reset, missing, restored, relay-restored, clock.
     """
 

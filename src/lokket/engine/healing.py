@@ -11,9 +11,9 @@ import msgspec
 from lokket import limits
 from lokket.engine import outbox
 from lokket.engine.events import TrustNotice
-from lokket.engine.records import Contact, Healing, OutboxRow, PeerDevice, load, rows, save
+from lokket.engine.records import Contact, HeldEnvelope, Healing, OutboxRow, PeerDevice, load, rows, save
 from lokket.engine.step import Step
-from lokket.engine.store import AWAITING, HEALING, PEER
+from lokket.engine.store import AWAITING, HEALING, INBOX, PEER
 from lokket.wire.content import Heal
 
 _WAIT_MS = 1_000
@@ -22,32 +22,45 @@ _IDS_MAX = 64
 _DAY_MS = limits.DAY_S * 1000
 
 
-def plan(step: Step, device_hash: bytes, envelope_id: bytes) -> None:
-    """An envelope of a listed device did not open: ask for it soon, unless the day's share is used up."""
-    known = load(step.tx, HEALING, device_hash, Healing)
-    asked = known.asked if known is not None and known.day == step.today else 0
-    if asked >= limits.HEAL_REQUESTS_PER_DAY:
-        return
-    ids = () if known is None else known.envelope_ids
-    due_ms = step.now_ms + _WAIT_MS + step.jitter(_JITTER_MS)
-    if known is not None and known.envelope_ids:
-        due_ms = known.due_ms
-    save(step.tx, HEALING, device_hash, Healing(due_ms, step.today, asked, (*ids, envelope_id)[-_IDS_MAX:]))
-    step.wake(due_ms)
+def plan(step: Step, device_hash: bytes) -> None:
+    """Mail of a listed device did not open and is held: ask for it soon, together with what follows."""
+    known = load(step.tx, HEALING, device_hash, Healing) or Healing(0, step.today, 0)
+    if not known.due_ms:
+        due_ms = step.now_ms + _WAIT_MS + step.jitter(_JITTER_MS)
+        save(step.tx, HEALING, device_hash, Healing(due_ms, known.day, known.asked))
+        step.wake(due_ms)
 
 
 def run(step: Step) -> None:
     """Ask the devices whose time has come. The request opens a session of its own."""
     for device_hash, healing in rows(step.tx, HEALING, Healing):
-        if not healing.envelope_ids:
-            continue
-        if not step.due(healing.due_ms, _WAIT_MS + _JITTER_MS):
-            continue
-        device = load(step.tx, PEER, device_hash, PeerDevice)
-        if device is not None:
-            outbox.queue_control(step, device.genesis_hash, device_hash, Heal(healing.envelope_ids))
-        asked = healing.asked + 1 if healing.day == step.today else 1
-        save(step.tx, HEALING, device_hash, Healing(0, step.today, asked, ()))
+        if healing.due_ms and step.due(healing.due_ms, _DAY_MS):
+            _ask(step, device_hash, healing.asked if healing.day == step.today else 0)
+
+
+def _ask(step: Step, device_hash: bytes, asked: int) -> None:
+    """One request for the oldest of what is held; the rest, and what is beyond the day's share, later."""
+    device = load(step.tx, PEER, device_hash, PeerDevice)
+    held = sorted(
+        (row.order, envelope_id, row)
+        for envelope_id, row in rows(step.tx, INBOX, HeldEnvelope)
+        if row.to_heal and row.sender_device == device_hash
+    )
+    if device is None or not held:
+        save(step.tx, HEALING, device_hash, Healing(0, step.today, asked))
+        return
+    if asked >= limits.HEAL_REQUESTS_PER_DAY:
+        due_ms = (step.today + 1) * _DAY_MS
+    else:
+        asked += 1
+        due_ms = step.now_ms + _WAIT_MS if len(held) > _IDS_MAX else 0
+        ids = tuple(envelope_id for _, envelope_id, _ in held[:_IDS_MAX])
+        outbox.queue_control(step, device.genesis_hash, device_hash, Heal(ids))
+        for _, envelope_id, row in held[:_IDS_MAX]:
+            save(step.tx, INBOX, envelope_id, msgspec.structs.replace(row, to_heal=False))
+    save(step.tx, HEALING, device_hash, Healing(due_ms, step.today, asked))
+    if due_ms:
+        step.wake(due_ms)
 
 
 def answer(step: Step, contact: Contact | None, device_hash: bytes, request: Heal) -> None:

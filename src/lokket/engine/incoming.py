@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lokket import limits
-from lokket.engine import book, healing, invites, outbox, sessions, streams, trust
+from lokket.engine import book, healing, invites, outbox, sessions, siblings, streams, trust
 from lokket.engine.events import Acknowledge, MessageShown
 from lokket.engine.prekeys import StoredPreKeys, delete_used
 from lokket.engine.records import (
@@ -147,8 +147,8 @@ def _take(step: Step, envelope: api.Envelope, encoded: bytes, *, fetched: bool) 
     except DuplicateMessage:
         return
     except RemoteError as error:
-        _hold(step, envelope, encoded, error.code)
-        healing.plan(step, sender.device_hash, envelope.envelope_id)
+        _hold(step, envelope, encoded, error.code, to_heal=True)
+        healing.plan(step, sender.device_hash)
         return
     try:
         verified = _verify(step, opened)
@@ -176,7 +176,15 @@ def _wait_for(step: Step, envelope: api.Envelope, encoded: bytes, genesis_hash: 
     book.fetch(step, genesis_hash)
 
 
-def _hold(step: Step, envelope: api.Envelope, encoded: bytes, code: str, awaits: bytes = b"") -> None:
+def _hold(
+    step: Step,
+    envelope: api.Envelope,
+    encoded: bytes,
+    code: str,
+    *,
+    awaits: bytes = b"",
+    to_heal: bool = False,
+) -> None:
     sender = envelope.sender or api.Sender(bytes(32), bytes(32))
     held = HeldEnvelope(
         envelope=encoded,
@@ -186,6 +194,7 @@ def _hold(step: Step, envelope: api.Envelope, encoded: bytes, code: str, awaits:
         since_ms=step.now_ms,
         order=step.next_order(),
         awaits=awaits,
+        to_heal=to_heal,
     )
     save(step.tx, INBOX, envelope.envelope_id, held)
 
@@ -207,7 +216,8 @@ def _open(
         if record is None or not record.knows_base_key(info.base_key):
             first_message_id = info.first_message_id
             if step.tx.get(FIRST_MESSAGE, first_message_id) is not None:
-                raise DuplicateMessage("a first message was replayed")
+                # Replayed, or its session was lost with an older vault: then its sender has it still.
+                raise RemoteError("a first message was seen before", code="replayed")
     decrypted = pairwise.decrypt(
         record,
         local_device(account),
@@ -246,7 +256,7 @@ def _verify(step: Step, opened: Opened) -> Verified:
         partner = body.peer_genesis
     elif isinstance(body, content.Text) and opened.genesis_hash == account.genesis_hash:
         raise RemoteError("our own device sent a message to ourselves", code="wrong-header")
-    elif isinstance(body, content.Card) and opened.genesis_hash != account.genesis_hash:
+    elif header.kind in content.OWN_ONLY and opened.genesis_hash != account.genesis_hash:
         raise RemoteError("only our own devices may synchronise", code="wrong-header")
     if header.conversation != identity.direct_conversation(account.genesis_hash, partner):
         raise RemoteError("the content names another conversation", code="wrong-header")
@@ -280,6 +290,8 @@ def _apply(step: Step, verified: Verified) -> None:
             invites.answered(step, contact, verified.body, verified.session_id)
         case content.Card():
             _card(step, verified.body)
+        case content.DeviceName():
+            siblings.name_received(step, verified.body)
         case content.Heal():
             healing.answer(step, contact, opened.device_hash, verified.body)
         case None:

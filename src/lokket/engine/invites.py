@@ -15,7 +15,7 @@ import msgspec
 from lokket import limits
 from lokket.crypto.primitives import equal, sha256
 from lokket.engine import book, outbox, trust
-from lokket.engine.events import InviteMade
+from lokket.engine.events import CreateInvite, InviteMade
 from lokket.engine.records import Contact, InviteRow, OutboxRow, load, rows, save
 from lokket.engine.step import Step, own_state, require_account
 from lokket.engine.store import INVITE
@@ -24,7 +24,7 @@ from lokket.protocol import identity
 from lokket.wire import api, content
 
 
-def create(step: Step) -> None:
+def create(step: Step, command: CreateInvite) -> None:
     """Make an invite; its link is shown once the relay holds the token's hash."""
     account = require_account(step.tx)
     own_state(account)

@@ -9,7 +9,7 @@ import msgspec
 
 from lokket import limits
 from lokket.engine import book
-from lokket.engine.events import MessageState, SendText, TrustNotice
+from lokket.engine.events import HandledNotices, MessageState, SendText, TrustNotice
 from lokket.engine.records import Contact, Message, NoticeRow, OutboxRow, Stream, load, rows, save
 from lokket.engine.step import Step, own_state, require_account
 from lokket.engine.store import AWAITING, AWAITING_ID, MESSAGE, MESSAGE_ID, NOTICE, OUTBOX, STREAM
@@ -27,6 +27,8 @@ def send_text(step: Step, command: SendText) -> None:
     petname = command.petname
     contact = _sendable(step, petname)
     own = own_state(account)
+    if own.device(account.device_hash) is None:
+        raise LocalError("this device was removed from its account: it can send no more")
     if book.state_of(contact).expired(step.now_s):
         sentence = f"{petname}'s device list has expired: it may hide a change"
         step.emit(TrustNotice("expired", petname, sentence))
@@ -223,6 +225,13 @@ def note(step: Step, key: bytes, contact: Contact, *, outgoing: bool) -> int:
     row = NoticeRow(key, contact.petname, outgoing, contact.status == "request")
     save(step.tx, NOTICE, order.to_bytes(8, "big"), row)
     return order
+
+
+def handled(step: Step, command: HandledNotices) -> None:
+    """What was shown is not handed out again."""
+    for key, _ in list(step.tx.scan(NOTICE)):
+        if int.from_bytes(key, "big") <= command.order:
+            step.tx.delete(NOTICE, key)
 
 
 def take_queued(step: Step, mid: bytes, device_hash: bytes) -> OutboxRow | None:

@@ -21,6 +21,12 @@ class Record(msgspec.Struct, array_like=True, frozen=True):
         return f"{type(self).__name__}(…)"
 
 
+class DeviceName(Record, frozen=True):
+    device_hash: bytes
+    name: str
+    time_ms: int  # when it was given: the latest counts
+
+
 class Account(Record, frozen=True):
     """Who we are. ``status``: new (not yet registered), joining (not yet on the list), active."""
 
@@ -43,6 +49,7 @@ class Account(Record, frozen=True):
     confirmed: int = 0  # how many of them, from the front, the relay has answered
     pending_list: bytes = b""  # PendingList
     heads: tuple[bytes, ...] = ()  # list heads of our own account, oldest first
+    device_names: tuple[DeviceName, ...] = ()
 
 
 class PendingList(Record, frozen=True):
@@ -125,6 +132,7 @@ class Stream(Record, frozen=True):
     last_time_ms: int
     recent: tuple[tuple[int, bytes], ...] = ()  # (seq, mid), the last few
     missing: tuple[int, ...] = ()
+    began_ms: int = 0  # by the sender's clock: the first content of this incarnation
 
 
 class OutboxRow(Record, frozen=True):
@@ -159,15 +167,15 @@ class HeldEnvelope(Record, frozen=True):
     since_ms: int
     order: int  # of arrival
     awaits: bytes  # genesis hash; empty in quarantine
+    to_heal: bool = False  # its sender is still to be asked for it
 
 
 class Healing(Record, frozen=True):
     """A device whose messages did not open: ask it, in a fresh session, to send them again."""
 
-    due_ms: int
+    due_ms: int  # 0: nothing to ask for
     day: int
     asked: int  # on that day
-    envelope_ids: tuple[bytes, ...]
 
 
 class InviteRow(Record, frozen=True):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from lokket.engine import book, outbox, prekeys
+from lokket.engine import book, outbox, prekeys, siblings
 from lokket.engine.events import MarkVerified, TrustNotice
 from lokket.engine.records import Contact, PeerDevice, load, save
 from lokket.engine.step import Step, own_state, require_account, save_account
@@ -46,17 +46,25 @@ def own_chain(step: Step, known: identity.AccountState, update: identity.Account
     save_account(step.tx, account)
     learn_devices(step, state)
     for change in changes:
-        match change:
-            case identity.DeviceAdded(device_hash=device_hash, number=number):
-                if device_hash != account.device_hash:
-                    outbox.device_added(step, account.genesis_hash, device_hash)
-                    _share_contacts(step, device_hash)
-                step.emit(TrustNotice("device-added", _OWN, f"device {number} was added to your account"))
-            case identity.DeviceRemoved(device_hash=device_hash, number=number):
-                forget_device(step, device_hash)
-                step.emit(
-                    TrustNotice("device-removed", _OWN, f"device {number} was removed from your account")
-                )
+        _own_change(step, change, account.device_hash)
+
+
+def _own_change(step: Step, change: identity.Change, own_device: bytes) -> None:
+    account = require_account(step.tx)
+    match change:
+        case identity.DeviceAdded(device_hash=device_hash, number=number):
+            if device_hash != own_device:
+                outbox.device_added(step, account.genesis_hash, device_hash)
+                _share_contacts(step, device_hash)
+                siblings.share_names(step, device_hash)
+            step.emit(TrustNotice("device-added", _OWN, f"device {number} was added to your account"))
+        case identity.DeviceRemoved(device_hash=device_hash, number=number):
+            if device_hash == own_device:
+                step.emit(TrustNotice("revoked", _OWN, "this device was removed from your account"))
+                return
+            forget_device(step, device_hash)
+            siblings.forget_name(step, device_hash)
+            step.emit(TrustNotice("device-removed", _OWN, f"device {number} was removed from your account"))
 
 
 def _share_contacts(step: Step, device_hash: bytes) -> None:

@@ -35,7 +35,7 @@ def run(step: Step) -> None:
 def _renew_list(step: Step) -> None:
     """A week old: a new link over the same body, on the admin device."""
     account = account_of(step.tx)
-    if account is None or not account.account_seed or not account.state or account.pending_list:
+    if account is None or not account.state or not devices.is_admin(account) or account.pending_list:
         return
     state = own_state(account)
     if account.status != "active" or step.now_s - state.link.issued_s < limits.LIST_RENEW_DAYS * limits.DAY_S:

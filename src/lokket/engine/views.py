@@ -6,7 +6,7 @@ import uuid
 from collections import Counter
 from dataclasses import dataclass
 
-from lokket.engine import book
+from lokket.engine import book, devices, siblings
 from lokket.engine.events import MessageShown
 from lokket.engine.records import HeldEnvelope, Message, NoticeRow, OutboxRow, load, rows
 from lokket.engine.step import account_of, own_state, require_account
@@ -21,6 +21,8 @@ class DeviceView:
     number: int
     device_hash: bytes
     own: bool  # this very device
+    admin: bool  # holds the account key
+    name: str  # empty: it has none
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,19 +89,26 @@ def whoami(tx: Transaction) -> Me | None:
     if account is None:
         return None
     listed = own_state(account).listed if account.state else ()
+    admin = own_state(account).body.admin_device if account.state else 0
     return Me(
         genesis_hash=account.genesis_hash,
         account_id=str(uuid.UUID(bytes=identity.account_id(account.genesis_hash))),
         name=account.name,
         device_hash=account.device_hash,
         device_number=account.number,
-        admin=bool(account.account_seed),
+        admin=bool(account.state) and devices.is_admin(account),
         origin=account.origin,
         relay_key=account.relay_key,
         registered=account.status == "active",
         devices=tuple(
-            DeviceView(device.device, device_hash, device_hash == account.device_hash)
-            for device_hash, device in listed
+            DeviceView(
+                number=device.device,
+                device_hash=device_hash,
+                own=device_hash == account.device_hash,
+                admin=device.device == admin,
+                name=siblings.name_of(account, device_hash),
+            )
+            for device_hash, device in sorted(listed, key=lambda entry: entry[1].device)
         ),
     )
 

@@ -31,6 +31,15 @@ INTRODUCTION: Final = 17
 INVITE_ANSWER: Final = 18
 HEAL: Final = 19
 CARD: Final = 20
+DEVICE_NAME: Final = 21
+READ: Final = 22
+HISTORY: Final = 23
+HISTORY_ASK: Final = 24
+HISTORY_PAGE: Final = 25
+HANDOVER: Final = 26
+OWN_ONLY: Final = frozenset(
+    {SYNC, CARD, DEVICE_NAME, READ, HISTORY, HISTORY_ASK, HISTORY_PAGE, HANDOVER}
+)  # from our own devices alone
 
 RECEIPT_MIDS_MAX: Final = limits.CONTENT_IDS_SMALL  # as we send them: in the smallest bucket
 SMALLEST_BUCKET_BYTES: Final = 2 * limits.PADDING_BLOCK_BYTES - 1  # a header alone fills one block
@@ -120,7 +129,83 @@ class Card(Frozen, frozen=True):
     level: str
 
 
-Body: TypeAlias = Text | Sync | Receipt | Introduction | InviteAnswer | Heal | Card
+class DeviceName(Frozen, frozen=True):
+    """To our own devices: what the person calls one of them. The latest counts."""
+
+    device_hash: Hash
+    name: Annotated[str, Meta(max_length=limits.DEVICE_NAME_MAX_CHARS)]
+    time_ms: U64Int
+
+
+class Read(Frozen, frozen=True):
+    """To our own devices: the conversation was read up to this message's time."""
+
+    peer_genesis: Hash
+    time_ms: U64Int
+
+
+class History(Frozen, frozen=True):
+    """To one of our own devices: it may ask for what this device has, ``total`` messages as of now."""
+
+    total: U64Int
+
+
+class HistoryAsk(Frozen, frozen=True):
+    """The next page, after this place in the other's order; empty: from the start."""
+
+    after: Annotated[bytes, Meta(max_length=limits.HISTORY_PLACE_MAX_BYTES)]
+
+
+class Remembered(Frozen, frozen=True):
+    """One message of a timeline. ``state``: sent, delivered, failed, received."""
+
+    mid: Id16
+    peer_genesis: Hash
+    sender_genesis: Hash
+    sender_device: Hash
+    seq: U64Int
+    time_ms: U64Int
+    text: str
+    state: str
+
+
+class HistoryPage(Frozen, frozen=True):
+    """The answer to ``HistoryAsk(after)``. ``next`` is the place to ask for then; empty: this was all."""
+
+    after: Annotated[bytes, Meta(max_length=limits.HISTORY_PLACE_MAX_BYTES)]
+    next: Annotated[bytes, Meta(max_length=limits.HISTORY_PLACE_MAX_BYTES)]
+    messages: Annotated[tuple[Remembered, ...], Meta(max_length=limits.HISTORY_PAGE_MAX)]
+
+
+class Handover(Frozen, frozen=True):
+    """The admin role moves: ``stage`` is offer, accept, decline, key or held, about the list ``head``.
+
+    ``seed``: the account key's 64 bytes, in stage key alone.
+    """
+
+    stage: Annotated[str, Meta(max_length=16)]
+    head: Hash
+    seed: Annotated[bytes, Meta(max_length=64)] = b""
+
+    def __repr__(self) -> str:
+        return f"Handover({self.stage})"
+
+
+Body: TypeAlias = (
+    Text
+    | Sync
+    | Receipt
+    | Introduction
+    | InviteAnswer
+    | Heal
+    | Card
+    | DeviceName
+    | Read
+    | History
+    | HistoryAsk
+    | HistoryPage
+    | Handover
+)
 
 _KINDS: Final[dict[int, type[Body]]] = {
     TEXT: Text,
@@ -130,6 +215,12 @@ _KINDS: Final[dict[int, type[Body]]] = {
     INVITE_ANSWER: InviteAnswer,
     HEAL: Heal,
     CARD: Card,
+    DEVICE_NAME: DeviceName,
+    READ: Read,
+    HISTORY: History,
+    HISTORY_ASK: HistoryAsk,
+    HISTORY_PAGE: HistoryPage,
+    HANDOVER: Handover,
 }
 _KIND_OF: Final = {struct: kind for kind, struct in _KINDS.items()}
 _encoder = msgspec.msgpack.Encoder()

@@ -10,7 +10,7 @@ from lokket.engine import events, views
 from lokket.engine.engine import Engine
 from lokket.engine.events import Event, Notice
 from lokket.engine.records import HeldEnvelope, rows
-from lokket.engine.step import require_account
+from lokket.engine.step import own_state, require_account
 from lokket.errors import LocalError
 from lokket.protocol import identity
 from lokket.relay.bus import LocalBus
@@ -206,9 +206,11 @@ class Town:
     def second_device(self, admin: Device) -> Device:
         """Another device of the admin's account, listed and online."""
         account = admin.ask(require_account)
+        state = own_state(account)
+        number = identity.free_number(state, self.now_ms // 1000)
         device = Device(self)
         device.handle(
-            events.JoinAsDevice(account.genesis, len(admin.me.devices) + 1, 2, ORIGIN, self.relay_key.public)
+            events.JoinAsDevice(account.genesis, number, state.version + 1, ORIGIN, self.relay_key.public)
         )
         admin.handle(events.AddDevice(device.told(events.DeviceMade)[0].device))
         self.settle(1_000)

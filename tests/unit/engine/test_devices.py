@@ -1,0 +1,146 @@
+"""Devices of one account: revoked, named, and what each of them then knows."""
+
+from __future__ import annotations
+
+import pytest
+
+from lokket.engine import events
+from lokket.engine.step import own_state, require_account
+from lokket.engine.store import OUTBOX, SESSION
+from lokket.errors import LocalError
+from lokket.wire import api
+from tests.unit.engine.town import Device, Town
+
+
+def pair(town: Town) -> tuple[Device, Device, Device]:
+    """Alice with two devices, and Bob, who knows her."""
+    alice, bob = town.account("alice"), town.account("bob")
+    town.befriend(alice, bob)
+    tablet = town.second_device(alice)
+    return alice, tablet, bob
+
+
+def names(device: Device) -> dict[int, str]:
+    return {view.number: view.name for view in device.me.devices}
+
+
+@pytest.mark.attack(87)
+def test_a_revoked_device_receives_nothing_from_the_next_send_on(town: Town) -> None:
+    alice, tablet, bob = pair(town)
+    town.say(bob, "alice", "for both")
+    assert tablet.texts("bob") == ["for both"]
+    gone = tablet.me.device_hash
+    alice.handle(events.RevokeDevice(2))
+    town.settle()
+    seen = len(tablet.envelopes)
+    town.say(bob, "alice", "for one")
+    town.say(alice, "bob", "mine alone")
+    tablet.connect()
+    town.settle()
+    assert len(tablet.envelopes) == seen
+    assert tablet.texts("bob") == ["for both"]
+    assert bob.texts("alice") == ["for both", "for one", "mine alone"]
+    for device in (alice, bob):
+        assert not device.ask(lambda tx: tx.get(SESSION, gone))
+        assert "device-removed" in device.trust_kinds()
+    assert [view.number for view in alice.me.devices] == [1]
+
+
+@pytest.mark.attack(87)
+def test_mail_of_a_revoked_device_is_quarantined(town: Town) -> None:
+    alice, tablet, bob = pair(town)
+    town.say(tablet, "bob", "still mine")
+    held_back: list[bytes] = []
+
+    def later(device: Device, arrived: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        if device is bob:
+            held_back.extend(arrived)
+            return ()
+        return arrived
+
+    town.tamper = later
+    town.say(tablet, "bob", "delivered after the revocation")
+    town.tamper = lambda device, arrived: arrived
+    alice.handle(events.RevokeDevice(2))
+    town.settle()
+    town.say(alice, "bob", "it was stolen")
+    bob.handle(events.Arrived(tuple(held_back)))
+    town.settle()
+    assert bob.texts("alice") == ["still mine", "it was stolen"]
+    assert bob.held() == ["unlisted-device"]
+
+
+def test_a_revoked_device_that_hears_of_it_sends_no_more(town: Town) -> None:
+    alice, tablet, _ = pair(town)
+    me, state = tablet.me, own_state(tablet.ask(require_account))
+    alice.handle(events.RevokeDevice(2))
+    town.settle()
+    tablet.connect()
+    town.settle(1_000)
+    assert [failed.errand for failed in tablet.told(events.ErrandFailed)] == ["login"]
+    assert alice.caller is not None
+    chain = town.answer(
+        alice, alice.caller, api.FetchAccount(me.genesis_hash, state.key_epoch, state.version)
+    )
+    tablet.handle(events.Answered(f"account:{me.genesis_hash.hex()}", chain))
+    assert tablet.trust_kinds()[-1] == "revoked"
+    with pytest.raises(LocalError, match="removed from its account"):
+        tablet.handle(events.SendText("bob", "still here?"))
+
+
+def test_only_the_admin_device_revokes_and_not_itself(town: Town) -> None:
+    alice, tablet, _ = pair(town)
+    with pytest.raises(LocalError, match="only the admin device"):
+        tablet.handle(events.RevokeDevice(1))
+    with pytest.raises(LocalError, match="this is the admin device"):
+        alice.handle(events.RevokeDevice(1))
+    with pytest.raises(LocalError, match="no device 3"):
+        alice.handle(events.RevokeDevice(3))
+
+
+def test_a_revocation_survives_a_lost_connection(town: Town) -> None:
+    alice, _, bob = pair(town)
+    alice.disconnect()
+    alice.handle(events.RevokeDevice(2))
+    with pytest.raises(LocalError, match="another change"):
+        alice.handle(events.RevokeDevice(2))
+    alice.connect()
+    town.settle()
+    assert [view.number for view in alice.me.devices] == [1]
+    town.say(bob, "alice", "one only")
+    assert not bob.ask(lambda tx: list(tx.scan(OUTBOX)))
+
+
+def test_a_number_is_not_used_again(town: Town) -> None:
+    alice, _, _ = pair(town)
+    alice.handle(events.RevokeDevice(2))
+    town.settle()
+    third = town.second_device(alice)
+    assert third.me.device_number == 3
+    assert [view.number for view in alice.me.devices] == [1, 3]
+
+
+def test_names_travel_to_own_devices_only(town: Town) -> None:
+    alice, tablet, bob = pair(town)
+    alice.handle(events.RenameDevice(1, "laptop"))
+    tablet.handle(events.RenameDevice(2, "tablet"))
+    town.settle()
+    assert names(alice) == names(tablet) == {1: "laptop", 2: "tablet"}
+    third = town.second_device(alice)
+    assert names(third) == {1: "laptop", 2: "tablet", 3: ""}
+    tablet.handle(events.RenameDevice(1, "old laptop"))
+    town.settle()
+    assert {names(device)[1] for device in (alice, tablet, third)} == {"old laptop"}
+    assert "laptop" not in repr(bob.vault.rows)
+    for wrong in ("", " x", "a\nb", "x" * 65):
+        with pytest.raises(LocalError, match="name"):
+            alice.handle(events.RenameDevice(1, wrong))
+
+
+def test_the_later_name_wins_whatever_arrives_last(town: Town) -> None:
+    alice, tablet, _ = pair(town)
+    alice.handle(events.RenameDevice(1, "first"))
+    town.now_ms += 5
+    tablet.handle(events.RenameDevice(1, "second"))
+    town.settle()
+    assert names(alice)[1] == names(tablet)[1] == "second"
