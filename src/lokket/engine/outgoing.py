@@ -229,7 +229,7 @@ def bundle_arrived(step: Step, device_hash: bytes, reply: api.Reply) -> None:
     try:
         match reply:
             case api.Bundle(bundle=served):
-                if _needs_session(step, device_hash, waiting[0][1]):
+                if _needs_session(step, device_hash, waiting):
                     sessions.begin(step, account, state, device_hash, served)
                     _settle_fresh(step, waiting)
             case api.Refused(code=code, retry_after_ms=retry_after_ms):
@@ -239,10 +239,11 @@ def bundle_arrived(step: Step, device_hash: bytes, reply: api.Reply) -> None:
         book.fail(step, "keys", f"the relay served keys that do not verify ({error.code})")
 
 
-def _needs_session(step: Step, device_hash: bytes, first: OutboxRow) -> bool:
+def _needs_session(step: Step, device_hash: bytes, waiting: list[tuple[bytes, OutboxRow]]) -> bool:
     """The peer may have opened one meanwhile."""
     record = sessions.record_of(step.tx, device_hash)
-    return record is None or first.fresh or not record.can_send(step.now_ms)
+    fresh = any(row.fresh for _, row in waiting)
+    return record is None or fresh or not record.can_send(step.now_ms)
 
 
 def _settle_fresh(step: Step, waiting: list[tuple[bytes, OutboxRow]]) -> None:

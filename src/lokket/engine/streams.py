@@ -25,17 +25,17 @@ def heard(step: Step, contact: Contact, header: content.Header, kind: int, body:
     stream = load(step.tx, STREAM, key, Stream)
     if stream is None or header.incarnation > stream.incarnation:
         # A device starts at the first seen; a restored one starts anew under a higher incarnation.
-        save(
-            step.tx,
-            STREAM,
-            key,
-            Stream(header.incarnation, header.seq, said, header.time_ms, ((header.seq, header.mid),)),
+        recent = ((header.seq, header.mid),)
+        begun = Stream(
+            header.incarnation, header.seq, said, header.time_ms, recent, began_ms=header.time_ms
         )
+        save(step.tx, STREAM, key, begun)
         return
-    if (
-        header.incarnation < stream.incarnation
-        or dict(stream.recent).get(header.seq, header.mid) != header.mid
-    ):
+    if header.incarnation < stream.incarnation:
+        if header.time_ms > stream.began_ms:  # else it is late mail from before the restore
+            _alarm(step, contact)
+        return
+    if dict(stream.recent).get(header.seq, header.mid) != header.mid:
         _alarm(step, contact)
         return
     recent = (*stream.recent, (header.seq, header.mid))[-_RECENT_KEPT:]
@@ -55,7 +55,10 @@ def heard(step: Step, contact: Contact, header: content.Header, kind: int, body:
             )
         )
     missing = (*stream.missing, *gap)[-_MISSING_KEPT:]
-    save(step.tx, STREAM, key, Stream(stream.incarnation, header.seq, said, header.time_ms, recent, missing))
+    moved = Stream(
+        stream.incarnation, header.seq, said, header.time_ms, recent, missing, stream.began_ms
+    )
+    save(step.tx, STREAM, key, moved)
 
 
 def _alarm(step: Step, contact: Contact) -> None:
