@@ -109,7 +109,7 @@ class Device:
         cut = self.world.device_power_cut(self)
         tx = self.vault.begin(cut_after=cut if cut is not None and cut >= 0 else None)
         try:
-            effects = self.engine.handle(tx, event, self.now_ms, self.entropy)
+            effects = self.engine.handle(tx, event, self.now_ms, self._entropy_for(event))
         except LocalError as error:
             tx.rollback()
             self.world.log(self.name, f"{_name(event)} refused: {error}")
@@ -141,6 +141,12 @@ class Device:
         if isinstance(event, events.CreateAccount | events.JoinAsDevice):
             self._connect_after(1)
         return True
+
+    def _entropy_for(self, event: events.Event) -> SeededEntropy:
+        """Keys are the same in all worlds: what is signed with them at birth is computed once."""
+        if isinstance(event, events.CreateAccount | events.JoinAsDevice):
+            return SeededEntropy(f"roster {self.name}")
+        return self.entropy
 
     def _power_cut(self, where: str) -> None:
         self.world.log(self.name, f"the power goes {where}")

@@ -41,6 +41,7 @@ class Watch:
         self.overtaken = 0
         self.trust: Counter[str] = Counter()
         self.keys_used: dict[tuple[bytes, int], bytes] = {}
+        self.highest_epoch = 0  # of SPQR, in any session
         self._may_reencrypt = False
 
     def adopt(self, other: Watch) -> None:
@@ -146,6 +147,7 @@ class Watch:
             message = SignalMessage(decode_prekey_message(envelope.body).message)
         else:
             message = SignalMessage(envelope.body)
+        self.highest_epoch = max(self.highest_epoch, message.pq_ratchet[1])  # a varint, small here
         key = (message.ratchet_key, message.counter)
         known = self.keys_used.setdefault(key, message.ciphertext)
         self._assert(known == message.ciphertext, "a message key was used twice")

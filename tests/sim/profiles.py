@@ -14,7 +14,7 @@ class Profile:
     name: str
     begin: str = "registered"  # nothing, registered, acquainted
     accounts: int = 2
-    texts: tuple[int, int] = (6, 14)
+    texts: tuple[int, int] = (3, 8)
     duration_ms: int = 60_000
     weather: Weather = FAIR
     device_crash: float = 0.0  # per step
@@ -50,12 +50,12 @@ PROFILES: Final = {
         Profile("fair", begin="registered"),
         Profile("rough", weather=ROUGH, partitions=2),
         Profile("crash", weather=ROUGH, device_crash=0.03, relay_crash=0.004, partitions=1),
-        Profile("friends", "acquainted", 2, (8, 24), weather=ROUGH, device_crash=0.02, relay_crash=0.003),
-        Profile("birth", "nothing", 2, (4, 8), 90_000, ROUGH, 0.02, 0.003),
+        Profile("friends", "acquainted", 2, (4, 10), weather=ROUGH, device_crash=0.02, relay_crash=0.003),
+        Profile("birth", "nothing", 2, (3, 6), 90_000, ROUGH, 0.02, 0.003),
         Profile("invites", invites=6, weather=ROUGH, device_crash=0.01),
         Profile("drained", prekey_pairs=1, weather=ROUGH, device_crash=0.02),
         Profile("clocks", clock_jumps=5, clock_reach_s=3 * 86_400, weather=ROUGH),
-        Profile("crowd", "acquainted", 4, (10, 20), weather=ROUGH, device_crash=0.01, relay_crash=0.002),
+        Profile("crowd", "acquainted", 4, (4, 8), weather=ROUGH, device_crash=0.01, relay_crash=0.002),
         Profile("long", "acquainted", 2, (250, 250), 600_000, Weather(breaks=0.003, repeats=0.01)),
     )
 }

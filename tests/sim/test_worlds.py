@@ -1,0 +1,74 @@
+"""Two hundred small worlds, some long ones, and that one seed is one world.
+
+One of them by hand: ``make sim SEED=n``. Many: ``python -m tests.sim --seeds 0:10000``.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from .invariants import digest
+from .profiles import PROFILES, Profile, of_seed
+from .world import World
+
+CHUNK = 10
+ROOT = Path(__file__).parents[2]
+
+
+def live(seed: int, profile: Profile) -> World:
+    """A failure says how to see it again."""
+    try:
+        return World(seed, profile).run()
+    except AssertionError as error:
+        pytest.fail(f"{error}\nreplay: python -m tests.sim --seed {seed} --profile {profile.name}")
+
+
+@pytest.mark.attack(10, 11, 23, 25, 30, 38, 43, 44, 95, 96)
+@pytest.mark.parametrize("first", range(0, 200, CHUNK))
+def test_worlds(first: int) -> None:
+    for seed in range(first, first + CHUNK):
+        live(seed, of_seed(seed))
+
+
+@pytest.mark.attack(61)
+def test_clocks_that_jump_by_days_lose_nothing() -> None:
+    for seed in range(5):
+        live(seed, PROFILES["clocks"])
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_long_world_passes_several_spqr_epochs(seed: int) -> None:
+    world = live(seed, PROFILES["long"])
+    assert max(epochs(world)) >= 3
+
+
+def epochs(world: World) -> list[int]:
+    """The SPQR epoch of every current session."""
+    return [device.watch.highest_epoch for device in world.devices.values()]
+
+
+def test_same_seed_same_world() -> None:
+    """In one process, and in another with another hash seed: events, ids, sizes, states."""
+    seed = 3
+    here = digest(World(seed, of_seed(seed)).run())
+    assert digest(World(seed, of_seed(seed)).run()) == here
+    environment = {**os.environ, "PYTHONHASHSEED": "77"}
+    found = subprocess.run(
+        [sys.executable, "-m", "tests.sim", "--seed", str(seed), "--quiet"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.split()[-1] == here
+
+
+def test_another_seed_is_another_world() -> None:
+    profile = PROFILES["rough"]
+    assert digest(World(1, profile).run()) != digest(World(2, profile).run())
