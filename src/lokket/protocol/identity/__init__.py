@@ -20,6 +20,7 @@ from lokket.protocol.identity.chain import (
     Rotated,
     advance,
     first_contact,
+    recheck,
 )
 from lokket.protocol.identity.device import (
     Device,
@@ -158,6 +159,7 @@ __all__ = [
     "message",
     "new_recovery_code",
     "read_code",
+    "recheck",
     "recovery_commitment",
     "recovery_key",
     "renew",

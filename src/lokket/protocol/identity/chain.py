@@ -150,6 +150,40 @@ def advance(
     return after, _changes(state, after)
 
 
+def recheck(state: AccountState, account: bytes, now_s: int) -> AccountState:
+    """A state that lay outside the vault: everything that its signatures can prove, and no more.
+
+    Devices that are neither listed nor named as revoked are left out; an expired list is no reason to
+    refuse. RemoteError: the state is not the account's, or does not hold together.
+    """
+    require_genesis(state.genesis, account)
+    genesis = state.genesis
+    position = _Position(0, genesis.account_key, genesis.recovery_commitment, 0, NO_PREVIOUS)
+    for signed in state.rotations:
+        cut = replace(position, version=signed.rotation.last_version, head=signed.rotation.last_head)
+        if cut.version < position.version:
+            raise RemoteError("a rotation does not follow the one before it", code="broken-chain")
+        position = _rotate(account, cut, signed)
+    link = state.link
+    if (link.genesis, link.key_epoch) != (account, position.epoch) or link.version <= position.version:
+        raise RemoteError("the list does not follow its account's keys", code="broken-chain")
+    check_link(state.signed_link, position.account_key)
+    _check_time(link, now_s)
+    gone = {entry.hash: entry.gone_s for entry in state.devices}
+    revoked = {entry.hash: (entry, gone.get(entry.hash, link.issued_s)) for entry in state.body.revoked}
+    if any(entry.version > link.version for entry, _ in revoked.values()):
+        raise RemoteError("a device was revoked at another version", code="bad-list")
+    listed = tuple(
+        entry.device
+        for entry in state.devices
+        if entry.device is not None and entry.hash in state.body.device_hashes
+    )
+    update = AccountUpdate(None, (), (link,), state.signature, state.body, listed)
+    before = _Before({}, revoked, frozenset(), 0, 0, 0)
+    devices = _follow(before, account, position.account_key, update)
+    return new_state(genesis, state.rotations, state.signed_link, state.body, devices)
+
+
 def _decoded(update: AccountUpdate | bytes) -> AccountUpdate:
     return tls.decode(AccountUpdate, update) if isinstance(update, bytes) else update
 
