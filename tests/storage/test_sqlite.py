@@ -83,6 +83,47 @@ async def test_requests_in_flight_together_share_commits(path: Path) -> None:
     await storage.close()
 
 
+async def test_a_caller_that_goes_away_takes_nothing_back(path: Path) -> None:
+    storage = await opened(path)
+    tasks = [asyncio.create_task(storage.append((mail("alice", str(n)),), ROOMY)) for n in range(10)]
+    await asyncio.sleep(0)
+    for task in tasks[::2]:
+        task.cancel()
+    answers = await asyncio.gather(*tasks, return_exceptions=True)
+    assert answers[1::2] == [("",)] * 5
+    assert sorted(await mailbox(storage)) == sorted(str(n).encode() for n in range(10))
+    await storage.close()
+
+
+async def test_nothing_is_answered_before_its_commit_returned(path: Path) -> None:
+    storage = await opened(path)
+    writer = storage._writer
+    on_disk, order = writer._on_disk, []
+
+    async def slow(sql: str) -> None:
+        order.append("commit begins")
+        await asyncio.sleep(0.02)
+        await on_disk(sql)
+        order.append("commit returned")
+
+    writer._on_disk = slow  # type: ignore[method-assign]
+
+    async def send(number: int) -> None:
+        await storage.append((mail("alice", str(number)),), ROOMY)
+        order.append("answered")
+
+    first = asyncio.create_task(send(1))
+    await asyncio.sleep(0.01)
+    assert await mailbox(storage) == [], "and nobody sees it before"
+    await asyncio.gather(first, send(2), send(3))
+    assert order == [
+        *("commit begins", "commit returned"),
+        *("commit begins", "answered") if order[2] == "commit begins" else ("answered", "commit begins"),
+        *("commit returned", "answered", "answered"),
+    ]
+    await storage.close()
+
+
 @pytest.mark.attack(38)
 @pytest.mark.parametrize("seed", range(3))
 def test_kill_nine_loses_nothing_that_was_acknowledged(path: Path, seed: int) -> None:

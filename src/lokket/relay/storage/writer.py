@@ -1,15 +1,18 @@
-"""One thread that writes: whatever was asked for while the last commit ran shares the next one.
+"""Group commit: whatever is asked for while one commit runs shares the next one.
 
-A job is a function of the connection. Its future is resolved after COMMIT has returned, never before.
+A job is a function of the connection; its statements run in the event loop's thread, in memory for the
+most part. COMMIT, which waits for the disk, runs in a thread of its own, and is the only thing there:
+handing every statement to that thread would hand the interpreter's lock back and forth for each. A job's
+future is resolved after COMMIT has returned, never before.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import queue
-import threading
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -20,20 +23,19 @@ from lokket.relay.storage.base import StorageBroken, StorageFull
 T = TypeVar("T")
 Job = Callable[[apsw.Connection], Any]
 
-BATCH_MAX: Final = 512  # jobs in one transaction
+BATCH_MAX: Final = 256  # jobs in one transaction
 IDLE_S: Final = 2.0  # without work: then the log is emptied, and deleted mail with it
-_BROKEN = "the relay's disk failed; nothing more is accepted until the relay is started again"
-_FULL = "the relay's disk is full"
+_BROKEN: Final = "the relay's disk failed; nothing more is accepted until the relay is started again"
+_FULL: Final = "the relay's disk is full"
+_DISK_ERRORS: Final = (apsw.IOError, apsw.CorruptError, apsw.NotADBError, apsw.CantOpenError)
 
 
 @dataclass(slots=True)
 class _Order:
     job: Job
     grows: bool
-    loop: asyncio.AbstractEventLoop
     future: asyncio.Future[Any]
     result: Any = None
-    error: Exception | None = None
 
 
 class Writer:
@@ -45,114 +47,118 @@ class Writer:
         self._connection = connection
         self._has_room = has_room
         self._on_broken = on_broken
-        self._orders: queue.SimpleQueue[_Order | None] = queue.SimpleQueue()
+        self._orders: deque[_Order] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._settling: asyncio.TimerHandle | None = None
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="relay-disk")
         self.broken = False
         self.transactions = 0
-        self._thread = threading.Thread(target=self._work, name="relay-writer", daemon=True)
-        self._thread.start()
 
     async def run(self, job: Callable[[apsw.Connection], T], *, grows: bool) -> T:
         """The job's result, durable. StorageFull: ``grows`` and no room. StorageBroken: the disk failed."""
         if self.broken:
             raise StorageBroken(_BROKEN)
-        loop = asyncio.get_running_loop()
-        order = _Order(job, grows, loop, loop.create_future())
-        self._orders.put(order)
+        order = _Order(job, grows, asyncio.get_running_loop().create_future())
+        self._orders.append(order)
+        self._start()
         # Shielded: a caller that goes away does not take back what is being written.
         result: T = await asyncio.shield(order.future)
         return result
 
     async def close(self) -> None:
         """After all that was asked for."""
-        self._orders.put(None)
-        await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+        if self._settling is not None:
+            self._settling.cancel()
+        if self._task is not None and self._task.get_loop() is asyncio.get_running_loop():
+            await self._task
+        self._disk.shutdown()
 
-    def _work(self) -> None:
-        going_on = True
-        unsettled = False
-        while going_on:
-            try:
-                orders = [self._orders.get(timeout=IDLE_S if unsettled else None)]
-            except queue.Empty:
-                self._settle()
-                unsettled = False
-                continue
-            unsettled = True
-            while len(orders) < BATCH_MAX and not self._orders.empty():
-                orders.append(self._orders.get())
-            going_on = None not in orders
-            batch = [order for order in orders if order is not None]
-            if batch:
-                self._write(batch)
-                for loop in {id(order.loop): order.loop for order in batch}.values():
-                    with contextlib.suppress(RuntimeError):  # that loop is closed: nobody waits
-                        loop.call_soon_threadsafe(_resolve, [order for order in batch if order.loop is loop])
-
-    def _settle(self) -> None:
-        """Move the log into the data file and cut it to nothing; a reader in the way only delays it."""
-        if self.broken:
+    def _start(self) -> None:
+        if self._task is not None and not self._task.done():
             return
+        if self._settling is not None:
+            self._settling.cancel()
+        self._task = asyncio.get_running_loop().create_task(self._work())
+
+    async def _work(self) -> None:
+        while self._orders:
+            batch = [self._orders.popleft() for _ in range(min(BATCH_MAX, len(self._orders)))]
+            try:
+                await self._write(batch)
+            finally:
+                for order in batch:
+                    if not order.future.done():
+                        order.future.cancel()
+        self._settling = asyncio.get_running_loop().call_later(IDLE_S, self._settle)
+
+    async def _write(self, batch: list[_Order]) -> None:
+        if any(order.grows for order in batch) and not self._has_room():
+            _fail([order for order in batch if order.grows], StorageFull(_FULL))
+            batch = [order for order in batch if not order.grows]
+        if not batch or await self._commit(batch):
+            return
+        for order in batch:  # one of them failed the whole transaction: each on its own
+            await self._commit([order])
+
+    async def _commit(self, batch: list[_Order]) -> bool:
+        """One transaction. False: it was rolled back, and it is worth trying its jobs one by one."""
+        if self.broken:
+            _fail(batch, StorageBroken(_BROKEN))
+            return True
         try:
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        except (apsw.BusyError, apsw.LockedError, apsw.FullError):
-            pass
-        except apsw.Error:
+            self._connection.execute("BEGIN IMMEDIATE")
+            for order in batch:
+                order.result = order.job(self._connection)
+            await self._on_disk("COMMIT")
+        except Exception as error:
+            return self._failed(batch, error)
+        self.transactions += 1
+        for order in batch:
+            if not order.future.done():
+                order.future.set_result(order.result)
+        return True
+
+    async def _on_disk(self, sql: str) -> None:
+        def execute() -> None:
+            self._connection.execute(sql)
+
+        await asyncio.get_running_loop().run_in_executor(self._disk, execute)
+
+    def _failed(self, batch: list[_Order], error: Exception) -> bool:
+        if self._connection.in_transaction:
+            with contextlib.suppress(apsw.Error):
+                self._connection.execute("ROLLBACK")
+        if isinstance(error, _DISK_ERRORS):
             self._break()
+            _fail(batch, StorageBroken(_BROKEN))
+        elif len(batch) > 1:
+            return False
+        else:
+            _fail(batch, StorageFull(_FULL) if isinstance(error, apsw.FullError) else error)
+        return True
 
     def _break(self) -> None:
         # After a failed fsync the kernel may call lost pages clean: trying again proves nothing.
         self.broken = True
         self._on_broken()
 
-    def _write(self, batch: list[_Order]) -> None:
-        if self.broken:
-            for order in batch:
-                order.error = StorageBroken(_BROKEN)
-            return
-        roomy = all(not order.grows for order in batch) or self._has_room()
-        todo = []
-        for order in batch:
-            if order.grows and not roomy:
-                order.error = StorageFull(_FULL)
-            else:
-                todo.append(order)
-        if not todo or self._commit(todo):
-            return
-        for order in todo:  # one of them failed the whole transaction: each on its own
-            self._commit([order], last=True)
+    def _settle(self) -> None:
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._empty_log())
 
-    def _commit(self, orders: list[_Order], *, last: bool = False) -> bool:
-        """One transaction. False: it was rolled back, and it is worth trying its jobs one by one."""
+    async def _empty_log(self) -> None:
+        """Move the log into the data file and cut it to nothing; a reader in the way only delays it."""
         try:
-            self._connection.execute("BEGIN IMMEDIATE")
-            for order in orders:
-                order.result = order.job(self._connection)
-            self._connection.execute("COMMIT")
-            self.transactions += 1
-            return True
-        except Exception as error:
-            if self._connection.in_transaction:
-                with contextlib.suppress(apsw.Error):
-                    self._connection.execute("ROLLBACK")
-            if isinstance(error, apsw.IOError | apsw.CorruptError | apsw.NotADBError | apsw.CantOpenError):
-                self._break()
-                outcome: Exception = StorageBroken(_BROKEN)
-            elif isinstance(error, apsw.FullError):
-                outcome = StorageFull(_FULL)
-            else:
-                outcome = error
-            if not (self.broken or last) and len(orders) > 1:
-                return False
-            for order in orders:
-                order.error = outcome
-            return True
+            await self._on_disk("PRAGMA wal_checkpoint(TRUNCATE)")
+        except (apsw.BusyError, apsw.LockedError, apsw.FullError):
+            pass
+        except apsw.Error:
+            self._break()
+        if self._orders:
+            await self._work()
 
 
-def _resolve(orders: list[_Order]) -> None:
+def _fail(orders: list[_Order], error: Exception) -> None:
     for order in orders:
-        if order.future.done():
-            continue
-        if order.error is not None:
-            order.future.set_exception(order.error)
-        else:
-            order.future.set_result(order.result)
+        if not order.future.done():
+            order.future.set_exception(error)
