@@ -11,7 +11,7 @@ import msgspec
 from lokket import limits
 from lokket.engine import outbox
 from lokket.engine.events import TrustNotice
-from lokket.engine.records import Contact, HeldEnvelope, Healing, OutboxRow, PeerDevice, load, rows, save
+from lokket.engine.records import Contact, Healing, HeldEnvelope, OutboxRow, PeerDevice, load, rows, save
 from lokket.engine.step import Step
 from lokket.engine.store import AWAITING, HEALING, INBOX, PEER
 from lokket.wire.content import Heal

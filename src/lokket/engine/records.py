@@ -133,7 +133,6 @@ class Stream(Record, frozen=True):
     recent: tuple[tuple[int, bytes], ...] = ()  # (seq, mid), the last few
     missing: tuple[int, ...] = ()
     began_ms: int = 0  # by the sender's clock: the first content of this incarnation
-    began_ms: int = 0  # by the sender's clock: the first content of this incarnation
 
 
 class OutboxRow(Record, frozen=True):
@@ -168,7 +167,6 @@ class HeldEnvelope(Record, frozen=True):
     since_ms: int
     order: int  # of arrival
     awaits: bytes  # genesis hash; empty in quarantine
-    to_heal: bool = False  # its sender is still to be asked for it
     to_heal: bool = False  # its sender is still to be asked for it
 
 

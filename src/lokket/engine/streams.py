@@ -25,10 +25,8 @@ def heard(step: Step, contact: Contact, header: content.Header, kind: int, body:
     stream = load(step.tx, STREAM, key, Stream)
     if stream is None or header.incarnation > stream.incarnation:
         # A device starts at the first seen; a restored one starts anew under a higher incarnation.
-        recent = ((header.seq, header.mid),)
-        begun = Stream(
-            header.incarnation, header.seq, said, header.time_ms, recent, began_ms=header.time_ms
-        )
+        only = ((header.seq, header.mid),)
+        begun = Stream(header.incarnation, header.seq, said, header.time_ms, only, began_ms=header.time_ms)
         save(step.tx, STREAM, key, begun)
         return
     if header.incarnation < stream.incarnation:
@@ -55,9 +53,7 @@ def heard(step: Step, contact: Contact, header: content.Header, kind: int, body:
             )
         )
     missing = (*stream.missing, *gap)[-_MISSING_KEPT:]
-    moved = Stream(
-        stream.incarnation, header.seq, said, header.time_ms, recent, missing, stream.began_ms
-    )
+    moved = Stream(stream.incarnation, header.seq, said, header.time_ms, recent, missing, stream.began_ms)
     save(step.tx, STREAM, key, moved)
 
 
