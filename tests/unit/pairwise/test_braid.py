@@ -1,0 +1,300 @@
+"""The ML-KEM Braid: whole epochs under loss, reorder and one-sided traffic; its tables have no holes."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import dataclass, field
+
+import pytest
+
+from lokket.codec import tls
+from lokket.crypto import erasure
+from lokket.errors import DecodeError, DecryptionFailed, KeyRefused, RemoteError
+from lokket.protocol.pairwise import braid
+from lokket.protocol.pairwise.braid import (
+    ON_SEND,
+    SENDS,
+    TAKES,
+    TRANSITIONS,
+    Event,
+    Message,
+    Payload,
+    Secret,
+)
+from lokket.protocol.pairwise.braid_states import (
+    STATES,
+    Braid,
+    Ct1Acknowledged,
+    Ct1Received,
+    EkReceivedCt1Sampled,
+    EkSentCt1Received,
+    HeaderReceived,
+    KeysUnsampled,
+    NoHeaderReceived,
+    State,
+)
+from tests.support.entropy import SeededEntropy
+
+SECRET = b"s" * 32
+
+
+@dataclass
+class Party:
+    """One end, stored and restored at every step."""
+
+    state: State
+    entropy: SeededEntropy
+    index: int = 0
+    secrets: list[Secret] = field(default_factory=list)
+    seen: Counter[type] = field(default_factory=Counter)
+
+    def send(self) -> Message:
+        self.state, self.index, message, secret = braid.send(self.state, self.index, self.entropy)
+        self._note(secret)
+        return message
+
+    def receive(self, message: Message) -> None:
+        self.state, self.index, secret = braid.receive(self.state, self.index, message)
+        self._note(secret)
+
+    def _note(self, secret: Secret | None) -> None:
+        self.seen[type(self.state)] += 1
+        if secret is not None:
+            self.secrets.append(secret)
+        stored = tls.encode(Braid(self.state))
+        self.state = tls.decode(Braid, stored).state
+        assert tls.encode(Braid(self.state)) == stored
+
+
+def parties(seed: object = 0) -> tuple[Party, Party]:
+    return (
+        Party(braid.start(SECRET, initiator=True), SeededEntropy(f"{seed} a")),
+        Party(braid.start(SECRET, initiator=False), SeededEntropy(f"{seed} b")),
+    )
+
+
+def agree(first: Party, second: Party) -> int:
+    """How many epochs both have, all equal and in order."""
+    common = min(len(first.secrets), len(second.secrets))
+    assert abs(len(first.secrets) - len(second.secrets)) <= 1
+    assert first.secrets[:common] == second.secrets[:common]
+    for party in (first, second):
+        assert [secret.epoch for secret in party.secrets] == list(range(1, len(party.secrets) + 1))
+    return common
+
+
+def test_ping_pong_takes_about_88_messages_an_epoch() -> None:
+    alice, bob = parties()
+    sent = 0
+    while agree(alice, bob) < 4:
+        for sender, receiver in ((alice, bob), (bob, alice)):
+            receiver.receive(sender.send())
+            sent += 1
+    assert 4 * 84 <= sent <= 4 * 92
+
+
+@pytest.mark.parametrize(
+    ("loss", "window", "share"),
+    [
+        (0.0, 1, 0.5),
+        (0.1, 8, 0.5),
+        (0.3, 40, 0.5),
+        (0.6, 8, 0.5),
+        (0.1, 8, 0.9),
+        (0.3, 1, 0.1),
+        (0.3, 8, 0.9),
+    ],
+)
+def test_epochs_come_whatever_is_lost_or_late(loss: float, window: int, share: float) -> None:
+    """``share``: how much of the talking the initiator does. Late messages of past epochs change nothing."""
+    chance = random.Random(f"{loss} {window} {share}")
+    alice, bob = parties(chance.random())
+    queues: dict[int, list[Message]] = {0: [], 1: []}
+    for _ in range(12_000):
+        side = 0 if chance.random() < share else 1
+        sender, receiver = (alice, bob) if side == 0 else (bob, alice)
+        message = sender.send()
+        queue = queues[side]
+        if chance.random() >= loss:
+            queue.append(message)
+        while len(queue) >= window:
+            receiver.receive(queue.pop(chance.randrange(len(queue))))
+        if agree(alice, bob) >= 3:
+            return
+    pytest.fail(f"{agree(alice, bob)} epochs in 12000 messages")
+
+
+def test_every_state_and_every_transition_is_walked() -> None:
+    """Over many schedules all eleven states and all moves of the table occur, and no others."""
+    walked: set[tuple[type, type]] = set()
+    for seed in range(12):
+        chance = random.Random(seed)
+        alice, bob = parties(seed)
+        share = chance.choice([0.5, 0.85, 0.15])
+        loss = chance.choice([0.0, 0.5])
+        queue: list[tuple[Party, Message]] = []
+        for _ in range(500):
+            sender, receiver = (alice, bob) if chance.random() < share else (bob, alice)
+            before = type(sender.state)
+            queue.append((receiver, sender.send()))
+            if before in ON_SEND:
+                target = TRANSITIONS[before, ON_SEND[before]].target
+                walked.add((before, target))
+                before = target
+            assert type(sender.state) is before
+            while len(queue) > 3:
+                to, message = queue.pop(chance.randrange(len(queue)))
+                if chance.random() >= loss:
+                    before = type(to.state)
+                    to.receive(message)
+                    if type(to.state) is not before:
+                        walked.add((before, type(to.state)))
+    assert walked == {(state, row.target) for (state, _), row in TRANSITIONS.items()}
+
+
+def test_the_tables_are_closed() -> None:
+    """Every state sends; every event of a state has its row; every row has an event that leads to it."""
+    states = set(STATES.values())
+    assert len(states) == 11
+    assert set(SENDS) | set(ON_SEND) == states
+    assert not set(SENDS) & set(ON_SEND)
+    reachable = {(state, event) for state, event in ON_SEND.items()}
+    for (state, _), taking in TAKES.items():
+        assert taking.complete or taking.more
+        reachable |= {(state, event) for event in (taking.complete, taking.more) if event}
+    leaves = {state for state, event in TRANSITIONS if event is Event.NEXT_EPOCH}
+    reachable |= {(state, Event.NEXT_EPOCH) for state in leaves}
+    assert reachable == set(TRANSITIONS)
+    assert {row.target for row in TRANSITIONS.values()} == states
+
+
+@pytest.mark.parametrize("initiator", [True, False])
+def test_a_future_epoch_is_refused(initiator: bool) -> None:
+    state = braid.start(SECRET, initiator)
+    for epoch in (2, 3, 2**40):
+        with pytest.raises(DecryptionFailed):
+            braid.receive(state, 0, Message(epoch, Payload.NONE, 0, b""))
+
+
+def to_epoch_two() -> tuple[Party, Party, list[Message]]:
+    alice, bob = parties()
+    past = []
+    while min(alice.state.epoch, bob.state.epoch) < 2:
+        for sender, receiver in ((alice, bob), (bob, alice)):
+            message = sender.send()
+            past.append(message)
+            receiver.receive(message)
+    return alice, bob, past
+
+
+def test_a_past_epoch_is_ignored() -> None:
+    alice, bob, past = to_epoch_two()
+    for party in (alice, bob):
+        before = tls.encode(Braid(party.state))
+        for message in past:
+            if message.epoch == 1:
+                party.receive(message)
+        assert tls.encode(Braid(party.state)) == before
+
+
+def until(kind: type, *, seed: object = 0) -> tuple[Party, Party]:
+    """Ping-pong until one party is in the state; that one first."""
+    alice, bob = parties(seed)
+    for _ in range(400):
+        for sender, receiver in ((alice, bob), (bob, alice)):
+            receiver.receive(sender.send())
+            for one, other in ((alice, bob), (bob, alice)):
+                if isinstance(one.state, kind):
+                    return one, other
+    pytest.fail(f"{kind.__name__} was not reached")
+
+
+def forge(party: Party, payload: Payload, count: int) -> None:
+    """All chunks of a message of our own making, of that payload, to one party."""
+    for index in range(count):
+        party.receive(Message(party.state.epoch, payload, index, b"\x5a" * 32))
+
+
+@pytest.mark.parametrize(
+    ("kind", "payload", "count"),
+    [(NoHeaderReceived, Payload.HDR, 3), (EkSentCt1Received, Payload.CT2, 5)],
+)
+def test_forged_headers_and_ciphertexts_are_refused(kind: type, payload: Payload, count: int) -> None:
+    """Their MACs are keyed from the session, so even who breaks one message key cannot swap the key."""
+    party, _ = until(kind)
+    before = tls.encode(Braid(party.state))
+    with pytest.raises(DecryptionFailed) as refused:
+        forge(party, payload, count)
+    assert refused.value.code == "pq-mac"
+    assert len(tls.encode(Braid(party.state))) >= len(before)  # chunks may stay, the state may not move
+    assert isinstance(party.state, kind)
+
+
+def test_a_forged_key_is_refused() -> None:
+    party, _ = until(Ct1Acknowledged)
+    with pytest.raises(KeyRefused):
+        forge(party, Payload.EK, 36)
+    assert isinstance(party.state, Ct1Acknowledged)
+
+
+def test_a_duplicate_chunk_is_counted_once() -> None:
+    alice, bob = parties()
+    message = alice.send()
+    for _ in range(5):
+        bob.receive(message)
+    assert isinstance(bob.state, NoHeaderReceived)
+    assert len(bob.state.chunks) == 34
+
+
+def test_chunks_go_round_after_65536() -> None:
+    """Nobody answers for that long, but if: the index starts again at the message itself."""
+    alice, _ = parties()
+    first = alice.send()
+    alice.index = erasure.CHUNK_INDEX_MAX
+    last = alice.send()
+    assert (last.place, alice.index) == (erasure.CHUNK_INDEX_MAX, 0)
+    assert alice.send() == first
+
+
+def test_a_state_continues_its_chunks_where_the_one_before_stopped() -> None:
+    """The key goes on from HeaderSent to Ct1Received, ct1 from Ct1Sampled to EkReceivedCt1Sampled."""
+    alice, bob = parties()
+    while not isinstance(bob.state, HeaderReceived):
+        bob.receive(alice.send())
+    alice.receive(bob.send())
+    while not isinstance(bob.state, EkReceivedCt1Sampled):
+        bob.receive(alice.send())
+    message = bob.send()
+    assert (message.payload, message.place) == (Payload.CT1, 1)
+    place = alice.index
+    assert place == 36
+    while not isinstance(alice.state, Ct1Received):
+        alice.receive(bob.send())
+    message = alice.send()
+    assert (message.payload, message.place) == (Payload.EK_CT1_ACK, place)
+
+
+def test_a_new_message_starts_at_its_first_chunk() -> None:
+    party, other = until(KeysUnsampled, seed="start")
+    if party.state.epoch == 1:
+        while party.state.epoch == 1 or not isinstance(party.state, KeysUnsampled):
+            other.receive(party.send())
+            party.receive(other.send())
+    assert party.send().place == 0
+
+
+@pytest.mark.parametrize("size", [0, 1, 100])
+def test_stored_states_of_the_wrong_size_are_refused(size: int) -> None:
+    stored = tls.encode(Braid(braid.start(SECRET, initiator=True)))
+    with pytest.raises(RemoteError):
+        tls.decode(Braid, stored[:size] if size < len(stored) else stored + b"\x00")
+    with pytest.raises(DecodeError):
+        tls.decode(Braid, b"\x0c" + stored[1:])
+
+
+def test_states_show_no_secret() -> None:
+    alice, _ = parties()
+    alice.send()
+    assert repr(alice.state) == "KeysSampled(…)"
+    assert repr(Secret(1, b"secret")) == "Secret(1, …)"

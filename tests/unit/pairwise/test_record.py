@@ -1,0 +1,100 @@
+"""The stored record: any bytes give a record or a DecodeError, and what it gives encodes to those bytes."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from lokket.errors import DecodeError, LocalError, RemoteError
+from lokket.protocol import pairwise
+from lokket.protocol.pairwise import SessionRecord
+from tests.support.pairwise import START_MS, Device, pair, talking
+
+
+def records() -> list[bytes]:
+    """In different stages: unanswered, half a DH step open, with skipped keys, with an archive."""
+    alice, bob = pair()
+    out = [alice.records[bob.address]]
+    bob.receive(alice.address, alice.send(bob.address, b"x"))
+    out.append(bob.records[alice.address])
+    alice, bob = talking(messages=30)
+    messages = [alice.send(bob.address, b"x") for _ in range(9)]
+    bob.receive(alice.address, messages[8])
+    bob.receive(alice.address, messages[3])
+    out += [alice.records[bob.address], bob.records[alice.address]]
+    for _ in range(3):
+        alice.begin(bob.bundle())
+    out.append(alice.records[bob.address])
+    return out
+
+
+RECORDS = records()
+each_record = pytest.mark.parametrize("number", range(len(RECORDS)))
+
+
+@each_record
+def test_encoding_is_canonical(number: int) -> None:
+    data = RECORDS[number]
+    record = SessionRecord.decode(data)
+    assert record.encode() == data
+    for one in record.archived:
+        assert one.session.facts.value.established_ms == START_MS
+    record.knows_base_key(bytes(33))
+    assert record.encode() == data
+
+
+@each_record
+def test_damage_is_noticed_or_harmless(number: int) -> None:
+    """A changed byte gives a DecodeError at once, a LocalError where a part is decoded late, or a record."""
+    data = RECORDS[number]
+    chance = random.Random(number)
+    device = Device("reader")
+    for _ in range(300):
+        damaged = bytearray(data)
+        damaged[chance.randrange(min(len(data), 900))] ^= 1 << chance.randrange(8)
+        try:
+            record = SessionRecord.decode(bytes(damaged))
+        except DecodeError:
+            continue
+        assert record.encode() == bytes(damaged)
+        try:
+            record.knows_base_key(bytes(33))
+            pairwise.encrypt(record, device.local, b"x", START_MS, device.entropy)
+        except (LocalError, RemoteError):
+            pass
+
+
+@each_record
+def test_cut_or_longer_bytes_are_refused(number: int) -> None:
+    data = RECORDS[number]
+    for size in [*range(0, 300, 7), len(data) - 1]:
+        with pytest.raises(DecodeError):
+            SessionRecord.decode(data[:size])
+    with pytest.raises(DecodeError):
+        SessionRecord.decode(data + b"\x00")
+
+
+def test_another_version_is_refused() -> None:
+    for version in (0, 2, 255):
+        with pytest.raises(DecodeError):
+            SessionRecord.decode(bytes((version,)) + RECORDS[0][1:])
+
+
+def test_nothing_shows_a_secret() -> None:
+    record = SessionRecord.decode(RECORDS[3])
+    assert record.current is not None
+    shown = "".join(
+        repr(value)
+        for value in (
+            record,
+            record.current,
+            record.current.facts,
+            record.current.ratchet,
+            record.current.ratchet.double,
+            record.current.ratchet.spqr,
+            record.current.ratchet.spqr.braid.value,
+        )
+    )
+    secrets = (record.current.ratchet.double.root, record.current.ratchet.double.own.private)
+    assert not any(secret.hex() in shown or repr(secret) in shown for secret in secrets)
