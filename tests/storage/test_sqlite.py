@@ -116,11 +116,9 @@ async def test_nothing_is_answered_before_its_commit_returned(path: Path) -> Non
     await asyncio.sleep(0.01)
     assert await mailbox(storage) == [], "and nobody sees it before"
     await asyncio.gather(first, send(2), send(3))
-    assert order == [
-        *("commit begins", "commit returned"),
-        *("commit begins", "answered") if order[2] == "commit begins" else ("answered", "commit begins"),
-        *("commit returned", "answered", "answered"),
-    ]
+    returned = [order[:at].count("commit returned") for at, what in enumerate(order) if what == "answered"]
+    assert returned == [1, 2, 2]
+    assert order.count("commit begins") == 2, "the second and third share one"
     await storage.close()
 
 
