@@ -7,7 +7,7 @@ import pytest
 
 from lokket import limits
 from lokket.codec import tls
-from lokket.engine import events, outbox, sessions, views
+from lokket.engine import events, outbox, views
 from lokket.engine.records import Contact, OutboxRow, load, rows, save
 from lokket.engine.step import Link, Step, account_of, require_account, save_account
 from lokket.errors import LocalError
