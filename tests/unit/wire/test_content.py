@@ -42,7 +42,7 @@ BODIES = (
     content.Introduction(None),
     content.InviteAnswer(ID, HASH),
     content.Heal((ID,) * content.RECEIPT_MIDS_MAX),
-    content.Card(HASH, "n" * 64, True, "unverified"),
+    content.Card(HASH, "n" * 40, True, "unverified"),
 )
 
 
