@@ -150,9 +150,7 @@ class Town:
     async def join(self, who: str) -> Client:
         """A new account named ``who``."""
         client = await self.open(who, create=True)
-        await client.create_account(
-            name=who, origin=self.desk.config.origin, relay_key=self.desk.key.public
-        )
+        await client.create_account(name=who, origin=self.desk.config.origin, relay_key=self.desk.key.public)
         return client
 
     async def close(self) -> None:

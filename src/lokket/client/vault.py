@@ -26,6 +26,8 @@ _ROWS_AT_ONCE: Final = 256
 
 DATABASE: Final = "vault.db"
 LOCK: Final = "vault.lock"
+_DRAFT: Final = "vault.draft"
+_PAGE_MIN_BYTES: Final = 512
 
 _BUSY: Final = "another program holds the vault's file open: close it first"
 _NO_ACCESS: Final = "the vault's file cannot be read or written: check the disk and the rights"
@@ -162,7 +164,7 @@ def open_vault(folder: Path, key: bytes, *, create: bool = False, wait_s: float 
     lock = VaultLock(folder / LOCK, wait_s=wait_s)
     try:
         if create:
-            _make_private_file(path)
+            _make(path, key)
         connection = _connect(path, key)
     except BaseException:
         lock.release()
@@ -191,31 +193,42 @@ def make_private_folder(folder: Path) -> None:
         raise LocalError(f"cannot make the folder {folder}: {error.strerror}") from None
 
 
-def _make_private_file(path: Path) -> None:
+def _make(path: Path, key: bytes) -> None:
+    """A vault is there whole or not at all: it gets its name once its schema is on the disk."""
+    if path.exists():
+        raise LocalError(f"there is a vault in {path.parent} already: choose another --profile")
+    draft = path.with_name(_DRAFT)
+    for leftover in path.parent.glob(_DRAFT + "*"):
+        leftover.unlink()
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-    except FileExistsError:
-        raise LocalError(f"there is a vault in {path.parent} already: choose another --profile") from None
+        os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        _connect(draft, key, create=True).close()
+        draft.replace(path)
     except OSError as error:
         raise LocalError(f"cannot write {path}: {error.strerror}") from None
 
 
-def _connect(path: Path, key: bytes) -> apsw.Connection:
+def _connect(path: Path, key: bytes, *, create: bool = False) -> apsw.Connection:
+    if not create and path.stat().st_size < _PAGE_MIN_BYTES:
+        raise LocalError(_DAMAGED)  # SQLite would take it for a new and empty database
     if path.stat().st_mode & 0o077:
         path.chmod(0o600)
     refuse_plaintext(path)
     with _in_sentences():
         connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
     try:
+        # One process: the log's index stays in memory. Before the first read, or it has a file already.
+        connection.pragma("locking_mode", "EXCLUSIVE")
         unlock(connection, key)
         with _in_sentences():
-            connection.pragma("locking_mode", "EXCLUSIVE")  # one process: the log's index stays in memory
             connection.pragma("journal_mode", "WAL")
             connection.pragma("synchronous", "FULL")
             connection.pragma("secure_delete", "ON")
             connection.pragma("temp_store", "MEMORY")
-            if migrate(connection):
-                connection.pragma("wal_checkpoint", "TRUNCATE")
+            if not create and connection.pragma("user_version") == 0:
+                raise LocalError(_DAMAGED)
+            migrate(connection)
+            connection.pragma("wal_checkpoint", "TRUNCATE")
         refuse_plaintext(path, empty_too=True)
     except BaseException:
         connection.close()

@@ -23,8 +23,8 @@ _COLUMNS: Final = "key BLOB PRIMARY KEY NOT NULL, value BLOB NOT NULL"
 SCHEMA: Final = len(TABLES)
 
 
-def migrate(connection: apsw.Connection) -> bool:
-    """Bring the schema to this version; True if it was older. LocalError: a newer lokket's, or no vault."""
+def migrate(connection: apsw.Connection) -> None:
+    """Bring the schema to this version. LocalError: a newer lokket's, or no vault."""
     version, application = connection.pragma("user_version"), connection.pragma("application_id")
     if application not in (0, APPLICATION_ID) or (application == 0 and version):
         raise LocalError("this file is another program's, not a vault: choose another --profile")
@@ -48,4 +48,3 @@ def migrate(connection: apsw.Connection) -> bool:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
-    return bool(version < SCHEMA)
