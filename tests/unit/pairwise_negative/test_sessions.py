@@ -277,6 +277,33 @@ def test_reflected_messages_are_refused() -> None:
 
 
 @pytest.mark.attack(31)
+def test_our_own_identity_is_nobody_elses() -> None:
+    alice, bob = support.pair()
+    mirrored = alice.send(bob.address, b"first")
+    del alice.records[bob.address]
+    assert refused(alice, bob, mirrored).code == "own-identity"
+    with pytest.raises(KeyRefused) as error:
+        alice.begin(replace(alice.bundle(), address=bob.address))
+    assert error.value.code == "own-identity"
+
+
+@pytest.mark.attack(7, 31)
+def test_a_known_device_with_another_identity_is_refused() -> None:
+    """Its keys and signatures are in order, its name is Alice's: only the identity that we know tells."""
+    alice, bob = support.talking()
+    impostor = Device("impostor")
+    impostor.local = replace(impostor.local, address=alice.address)
+    impostor.begin(bob.bundle())
+    assert refused(bob, alice, impostor.send(bob.address, b"posing")).code == "identity-changed"
+    before = bob.records[alice.address]
+    with pytest.raises(KeyRefused) as error:
+        bob.begin(impostor.bundle())
+    assert error.value.code == "identity-changed"
+    assert bob.records[alice.address] == before
+    assert bob.receive(alice.address, alice.send(bob.address, b"good")) == b"good"
+
+
+@pytest.mark.attack(31)
 def test_a_message_under_another_senders_name_is_refused() -> None:
     """The relay names the sender: whisper and prekey messages both say no to another name."""
     alice, bob = support.talking()
