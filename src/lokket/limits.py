@@ -67,6 +67,8 @@ OUTBOX_DAYS: Final = 14
 # --- engine ---
 TEXT_MAX_BYTES: Final = 60 * 1024
 WAITING_ENVELOPES_MAX: Final = 1_000  # held for accounts not yet known; more stay on the relay
+REQUESTS_MAX: Final = 256  # strangers who wait to be accepted
+REQUEST_MESSAGES_MAX: Final = 64  # of one stranger; more are dropped
 QUARANTINE_MAX: Final = 1_000  # envelopes that did not open, newest kept
 SEEN_DAYS: Final = 45  # envelope ids remembered: longer than the relay keeps mail
 RECEIPTS_KEPT_DAYS: Final = 2  # our own receipts, in case the peer asks for them again

@@ -25,6 +25,12 @@ def of(tx: Transaction, genesis_hash: bytes) -> Contact | None:
     return load(tx, CONTACT, genesis_hash, Contact)
 
 
+def may_be_answered(tx: Transaction, genesis_hash: bytes) -> bool:
+    """Our own devices and accepted contacts; strangers and the blocked get no sign of life."""
+    contact = of(tx, genesis_hash)
+    return contact is None or (contact.status == "accepted" and not contact.barred)
+
+
 def named(tx: Transaction, petname: str) -> Contact:
     """LocalError: nobody goes by this petname."""
     genesis_hash = tx.get(PETNAME, petname.encode())
@@ -78,8 +84,16 @@ def fetch(step: Step, genesis_hash: bytes, *, after_ms: int = 0) -> None:
 def announce(step: Step, contact: Contact) -> None:
     own = own_state(require_account(step.tx))
     number = identity.safety_number(own, state_of(contact))
-    level = contact.level if contact.status == "accepted" else contact.status
-    step.emit(ContactAdded(contact.petname, contact.genesis_hash, level, number))
+    step.emit(ContactAdded(contact.petname, contact.genesis_hash, shown_level(contact), number))
+
+
+def shown_level(contact: Contact) -> str:
+    """blocked, request, else the level; "was verified" of one whose proof no longer holds."""
+    if contact.barred:
+        return "blocked"
+    if contact.status != "accepted":
+        return contact.status
+    return f"was {contact.was}" if contact.was and contact.level == "unverified" else contact.level
 
 
 def calls_itself(step: Step, contact: Contact, name: str | None) -> None:

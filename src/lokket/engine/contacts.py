@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import msgspec
 
+from lokket import limits
 from lokket.codec import tls
-from lokket.engine import book, incoming, outbox, trust
-from lokket.engine.events import AcceptContact, AddContact, RenameContact
+from lokket.engine import book, healing, incoming, outbox, trust
+from lokket.engine.events import AcceptContact, AddContact, BlockContact, RenameContact, UnblockContact
 from lokket.engine.records import Contact, Errand, rows, save
 from lokket.engine.step import Step, require_account
 from lokket.engine.store import ERRAND, Transaction
@@ -60,7 +61,7 @@ def resume(step: Step) -> None:
     for _, errand in rows(step.tx, ERRAND, Errand):
         _pursue(step, errand)
     for contact in book.everyone(step.tx):
-        if book.state_of(contact).expired(step.now_s):
+        if not contact.barred and book.state_of(contact).expired(step.now_s):
             book.fetch(step, contact.genesis_hash)
     for genesis_hash in incoming.awaited(step.tx):
         book.fetch(step, genesis_hash)
@@ -186,7 +187,13 @@ def _become_contact(
 def _meet_stranger(
     step: Step, state: identity.AccountState, heads: tuple[bytes, ...], *, known_to_us: bool
 ) -> None:
-    """Somebody wrote first: a request until the person accepts. One whom our own device knows is accepted."""
+    """Somebody wrote first: a request until the person accepts. One whom our own device knows is accepted.
+
+    When too many wait already, their mail goes to quarantine.
+    """
+    requests = sum(1 for known in book.everyone(step.tx) if known.status == "request")
+    if not known_to_us and requests >= limits.REQUESTS_MAX:
+        return
     contact = Contact(
         petname=f"stranger-{state.genesis_hash.hex()[:8]}",
         auto_named=True,
@@ -211,6 +218,8 @@ def _enter(step: Step, contact: Contact, state: identity.AccountState) -> None:
 
 def accept(step: Step, command: AcceptContact) -> None:
     contact = book.named(step.tx, command.petname)
+    if contact.barred:
+        raise LocalError(f"you blocked {contact.petname}: 'lokket unblock {contact.petname}' first")
     if contact.blocked == "forked":
         raise LocalError("the relay shows two versions of this account: only a new invite in person helps")
     if contact.blocked == "rotated":
@@ -221,6 +230,33 @@ def accept(step: Step, command: AcceptContact) -> None:
         book.store(step.tx, contact)
         incoming.owe_receipts(step, contact)
         outbox.share(step, contact)
+        # Strangers get no answer of any kind, so all this waited:
+        for device_hash, _ in book.state_of(contact).listed:
+            healing.plan(step, device_hash)
+        book.fetch(step, contact.genesis_hash)
+
+
+def block(step: Step, command: BlockContact) -> None:
+    _decide(step, command.petname, barred=True)
+
+
+def unblock(step: Step, command: UnblockContact) -> None:
+    contact = _decide(step, command.petname, barred=False)
+    if contact.status == "accepted":
+        book.fetch(step, contact.genesis_hash)
+
+
+def _decide(step: Step, petname: str, *, barred: bool) -> Contact:
+    contact = book.named(step.tx, petname)
+    if contact.barred == barred:
+        return contact
+    decided_ms = max(step.now_ms, contact.barred_ms + 1)
+    contact = msgspec.structs.replace(contact, barred=barred, barred_ms=decided_ms)
+    book.store(step.tx, contact)
+    if barred:
+        outbox.silence(step, contact)
+    outbox.share(step, contact)
+    return contact
 
 
 def rename(step: Step, command: RenameContact) -> None:

@@ -131,6 +131,8 @@ _COMMANDS: Final[dict[type, Callable[[Step, Any], None]]] = {
     events.AddContact: contacts.add,
     events.AcceptContact: contacts.accept,
     events.RenameContact: contacts.rename,
+    events.BlockContact: contacts.block,
+    events.UnblockContact: contacts.unblock,
     events.MarkVerified: trust.verify,
     events.CreateInvite: invites.create,
     events.SendText: outbox.send_text,

@@ -144,6 +144,20 @@ class HandledNotices:
     """Everything up to this notice was written where the person reads it."""
 
     order: int
+@dataclass(frozen=True, slots=True)
+class BlockContact:
+    """From here on their mail is dropped unshown: no receipt, no notice, no answer of any kind."""
+
+    petname: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnblockContact:
+    """What was dropped stays dropped."""
+
+    petname: str
+
+
 
 
 Command: TypeAlias = (
@@ -173,6 +187,8 @@ class Call:
     request: api.Request
 
 
+    | BlockContact
+    | UnblockContact
 @dataclass(frozen=True, slots=True)
 class Acknowledge:
     """Tell the relay that these envelopes are in the vault. No answer is needed."""

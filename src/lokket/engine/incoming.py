@@ -148,7 +148,8 @@ def _take(step: Step, envelope: api.Envelope, encoded: bytes, *, fetched: bool) 
         return
     except RemoteError as error:
         _hold(step, envelope, encoded, error.code, to_heal=True)
-        healing.plan(step, sender.device_hash)
+        if book.may_be_answered(step.tx, sender.genesis_hash):
+            healing.plan(step, sender.device_hash)
         return
     try:
         verified = _verify(step, opened)
@@ -172,8 +173,8 @@ def _partner(verified: Verified) -> bytes:
 
 
 def _wait_for(step: Step, envelope: api.Envelope, encoded: bytes, genesis_hash: bytes) -> None:
-    _hold(step, envelope, encoded, _WAITING, awaits=genesis_hash)
-    book.fetch(step, genesis_hash)
+    if _hold(step, envelope, encoded, _WAITING, awaits=genesis_hash):
+        book.fetch(step, genesis_hash)
 
 
 def _hold(
@@ -184,8 +185,12 @@ def _hold(
     *,
     awaits: bytes = b"",
     to_heal: bool = False,
-) -> None:
+) -> bool:
+    """Keep it aside. False: it is dropped, as the person blocked its sender."""
     sender = envelope.sender or api.Sender(bytes(32), bytes(32))
+    contact = book.of(step.tx, sender.genesis_hash)
+    if contact is not None and contact.barred:
+        return False
     held = HeldEnvelope(
         envelope=encoded,
         sender_genesis=sender.genesis_hash,
@@ -197,6 +202,7 @@ def _hold(
         to_heal=to_heal,
     )
     save(step.tx, INBOX, envelope.envelope_id, held)
+    return True
 
 
 # --- decrypt ---
@@ -274,8 +280,11 @@ def _apply(step: Step, verified: Verified) -> None:
     delete_used(step.tx, opened.decrypted.used)
     if opened.first_message_id is not None:
         step.tx.put(FIRST_MESSAGE, opened.first_message_id, step.today.to_bytes(4, "big"))
-    trust.heads_seen(step, opened.genesis_hash, header.sender_head, header.recipient_head)
     contact = book.of(step.tx, opened.genesis_hash)
+    if contact is not None and contact.barred:
+        return  # the session goes on, so that it still is one when the person takes it back
+    if book.may_be_answered(step.tx, opened.genesis_hash):
+        trust.heads_seen(step, opened.genesis_hash, header.sender_head, header.recipient_head)
     match verified.body:
         case content.Text(text=text):
             assert contact is not None
@@ -292,7 +301,7 @@ def _apply(step: Step, verified: Verified) -> None:
             _card(step, verified.body)
         case content.DeviceName():
             siblings.name_received(step, verified.body)
-        case content.Heal():
+        case content.Heal() if book.may_be_answered(step.tx, opened.genesis_hash):
             healing.answer(step, contact, opened.device_hash, verified.body)
         case None:
             _keep_unknown(step, verified)
@@ -302,6 +311,8 @@ def _show(step: Step, verified: Verified, contact: Contact, text: str) -> None:
     header = verified.header
     if not _is_new(step, header):
         _owe_receipt(step, contact, header)
+        return
+    if contact.status == "request" and _said_enough(step, header.conversation):
         return
     streams.heard(step, contact, header, header.kind, verified.raw)
     message = Message(
@@ -317,6 +328,11 @@ def _show(step: Step, verified: Verified, contact: Contact, text: str) -> None:
     key = outbox.remember(step, header.conversation, message)
     _owe_receipt(step, contact, header)
     emit_shown(step, outbox.note(step, key, contact, outgoing=False), contact, message, outgoing=False)
+
+
+def _said_enough(step: Step, conversation: bytes) -> bool:
+    """A stranger's first messages are kept for the person to decide on; not any number of them."""
+    return sum(1 for _ in step.tx.scan(MESSAGE, conversation)) >= limits.REQUEST_MESSAGES_MAX
 
 
 def _synchronise(step: Step, verified: Verified, sync: content.Sync) -> None:
@@ -351,7 +367,7 @@ def _card(step: Step, card: content.Card) -> None:
     assert contact is not None
     was_request = contact.status == "request"
     trust.card_received(step, contact, card)
-    if was_request:
+    if was_request and book.may_be_answered(step.tx, card.genesis_hash):
         owe_receipts(step, contact)
 
 

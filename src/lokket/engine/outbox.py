@@ -10,9 +10,32 @@ import msgspec
 from lokket import limits
 from lokket.engine import book
 from lokket.engine.events import HandledNotices, MessageState, SendText, TrustNotice
-from lokket.engine.records import Contact, Message, NoticeRow, OutboxRow, Stream, load, rows, save
+from lokket.engine.records import (
+    Contact,
+    HeldEnvelope,
+    Message,
+    NoticeRow,
+    OutboxRow,
+    PeerDevice,
+    Stream,
+    load,
+    rows,
+    save,
+)
 from lokket.engine.step import Step, own_state, require_account
-from lokket.engine.store import AWAITING, AWAITING_ID, MESSAGE, MESSAGE_ID, NOTICE, OUTBOX, STREAM
+from lokket.engine.store import (
+    AWAITING,
+    AWAITING_ID,
+    HEALING,
+    INBOX,
+    MESSAGE,
+    MESSAGE_ID,
+    NOTICE,
+    OUTBOX,
+    PEER,
+    RECEIPT,
+    STREAM,
+)
 from lokket.errors import LocalError
 from lokket.protocol import identity
 from lokket.wire import content
@@ -93,6 +116,8 @@ def send_text(step: Step, command: SendText) -> None:
 def _sendable(step: Step, petname: str) -> Contact:
     """LocalError: to this contact nothing may be sent now."""
     contact = book.named(step.tx, petname)
+    if contact.barred:
+        raise LocalError(f"you blocked {petname}: 'lokket unblock {petname}' first")
     if contact.blocked == "rotated":
         raise LocalError(f"{petname} has a new account key: 'lokket contacts accept {petname}' to go on")
     if contact.blocked:
@@ -115,7 +140,15 @@ def introduce(step: Step, contact: Contact, only_device: bytes = b"", invite_id:
 def share(step: Step, contact: Contact, only_device: bytes = b"") -> None:
     """Tell our own other devices, or one of them, whom we know and how well."""
     account = require_account(step.tx)
-    card = content.Card(contact.genesis_hash, contact.petname, not contact.auto_named, contact.level)
+    card = content.Card(
+        genesis_hash=contact.genesis_hash,
+        petname=contact.petname,
+        chosen=not contact.auto_named,
+        level=contact.level,
+        accepted=contact.status == "accepted",
+        barred=contact.barred,
+        barred_ms=contact.barred_ms,
+    )
     for device_hash, _ in own_state(account).listed:
         if device_hash != account.device_hash and only_device in (b"", device_hash):
             queue_control(step, account.genesis_hash, device_hash, card)
@@ -212,6 +245,26 @@ def drop_device(step: Step, device_hash: bytes) -> None:
     for envelope_id, row in rows(step.tx, AWAITING, OutboxRow):
         if row.device_hash == device_hash:
             forget_awaiting(step, envelope_id, row)
+
+
+def silence(step: Step, contact: Contact) -> None:
+    """The person blocked them: nothing of theirs is shown any more, and nothing answers by itself."""
+    peer = contact.genesis_hash
+    for key, note_row in rows(step.tx, NOTICE, NoticeRow):
+        message = load(step.tx, MESSAGE, note_row.message_key, Message)
+        if message is not None and message.sender_genesis == peer:
+            step.tx.delete(NOTICE, key)
+    for device_hash, device in rows(step.tx, PEER, PeerDevice):
+        if device.genesis_hash == peer:
+            step.tx.delete(HEALING, device_hash)
+            for key, _ in list(step.tx.scan(RECEIPT, device_hash)):
+                step.tx.delete(RECEIPT, key)
+    for key, row in rows(step.tx, OUTBOX, OutboxRow):
+        if row.genesis_hash == peer and not content.is_counted(row.kind):
+            step.tx.delete(OUTBOX, key)
+    for key, held in rows(step.tx, INBOX, HeldEnvelope):
+        if held.sender_genesis == peer:
+            step.tx.delete(INBOX, key)
 
 
 def forget_awaiting(step: Step, envelope_id: bytes, row: OutboxRow) -> None:

@@ -102,7 +102,7 @@ def _may_send(step: Step, account: Account, row: OutboxRow) -> bool:
     if row.genesis_hash == account.genesis_hash:
         return True
     contact = book.of(step.tx, row.genesis_hash)
-    return contact is not None and not contact.blocked
+    return contact is not None and not contact.blocked and not contact.barred
 
 
 def _encrypt(step: Step, account: Account, row: OutboxRow) -> pairwise.Ciphertext | None:

@@ -64,7 +64,7 @@ class Contact(Record, frozen=True):
     """Another account.
 
     ``status``: accepted or request. ``blocked``: "", rotated or forked. ``level``: unverified, invited,
-    verified.
+    verified. ``barred``: the person wants to hear nothing from them.
     """
 
     petname: str
@@ -95,6 +95,9 @@ class SessionRow(Record, frozen=True):
     record: bytes  # pairwise.SessionRecord, secret
     session_id: bytes  # of the current session
 
+    was: str = ""  # the level before a rotation, or in a backup
+    barred: bool = False
+    barred_ms: int = 0  # when the person last said so, or took it back
 
 class PrekeyRow(Record, frozen=True):
     private: bytes  # secret

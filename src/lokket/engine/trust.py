@@ -79,7 +79,16 @@ def card_received(step: Step, contact: Contact, card: content.Card) -> None:
     if contact.auto_named and contact.petname != card.petname:
         petname = book.free_petname(step.tx, card.petname, contact.genesis_hash)
         contact = book.rename(step.tx, contact, petname, auto_named=not card.chosen)
-    if contact.status == "request":
+    if card.barred_ms > contact.barred_ms:
+        contact = msgspec.structs.replace(contact, barred=card.barred, barred_ms=card.barred_ms)
+        book.store(step.tx, contact)
+        if contact.barred:
+            outbox.silence(step, contact)
+    if not card.accepted and contact.added_ms == step.now_ms:
+        # Known through this card alone: on the other device it is a stranger as well.
+        contact = msgspec.structs.replace(contact, status="request")
+        book.store(step.tx, contact)
+    elif card.accepted and contact.status == "request":
         contact = msgspec.structs.replace(contact, status="accepted")
         book.store(step.tx, contact)
         book.announce(step, contact)
@@ -125,9 +134,12 @@ def _contact_change(step: Step, change: identity.Change, genesis_hash: bytes) ->
             forget_device(step, device_hash)
             step.emit(TrustNotice("device-removed", name, f"{name}'s device {number} was revoked"))
         case identity.Rotated():
-            level = "unverified"
-            book.store(step.tx, msgspec.structs.replace(contact, blocked="rotated", level=level))
-            was = f" (was {contact.level})" if contact.level != "unverified" else ""
+            former = max(contact.level, contact.was or LEVELS[0], key=LEVELS.index)
+            fallen = msgspec.structs.replace(
+                contact, blocked="rotated", level=LEVELS[0], was="" if former == LEVELS[0] else former
+            )
+            book.store(step.tx, fallen)
+            was = f" (was {former})" if fallen.was else ""
             step.emit(
                 TrustNotice(
                     "rotated",

@@ -41,7 +41,8 @@ class Me:
 
 @dataclass(frozen=True, slots=True)
 class ContactView:
-    """``level``: unverified, invited, verified; request for a stranger. ``blocked``: "" or a sentence."""
+    """``level``: unverified, invited, verified, was invited, was verified; request for a stranger, blocked
+    for whom the person blocked. ``blocked``: why nothing can be sent, "" or a sentence."""
 
     petname: str
     genesis_hash: bytes
@@ -129,7 +130,7 @@ def _contact_view(tx: Transaction, petname: str) -> ContactView:
         petname=found.petname,
         genesis_hash=found.genesis_hash,
         name=found.name,
-        level=found.level if found.status == "accepted" else found.status,
+        level=book.shown_level(found),
         blocked=_BLOCKED.get(found.blocked, ""),
         devices=len(book.state_of(found).listed),
     )

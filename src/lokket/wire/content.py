@@ -127,6 +127,9 @@ class Card(Frozen, frozen=True):
     petname: Annotated[str, Meta(max_length=64)]
     chosen: bool  # the person chose the petname
     level: str
+    accepted: bool = True
+    barred: bool = False  # the person wants to hear nothing from them
+    barred_ms: U64Int = 0  # when that was last decided: the latest counts
 
 
 class DeviceName(Frozen, frozen=True):

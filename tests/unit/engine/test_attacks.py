@@ -67,7 +67,7 @@ def test_a_replayed_first_message_shows_nothing(friends: Friends) -> None:
 
 @pytest.mark.attack(11)
 def test_a_pair_handed_out_twice_costs_the_second_sender_no_message(town: Town) -> None:
-    """The second one's first message does not open; it heals by itself."""
+    """The second one's first message does not open; it heals by itself, once the stranger may be answered."""
     alice, bob, carol = town.account("alice"), town.account("bob"), town.account("carol")
     served: list[api.Bundle] = []
 
@@ -89,6 +89,9 @@ def test_a_pair_handed_out_twice_costs_the_second_sender_no_message(town: Town) 
     town.settle()
     assert bob.texts("alice") == ["from alice"]
     assert len(served) >= 2
+    petname = next(view.petname for view in bob.ask(views.contacts) if view.petname != "alice")
+    assert bob.texts(petname) == []
+    bob.handle(events.AcceptContact(petname))
     town.settle(60_000)
     petname = next(view.petname for view in bob.ask(views.contacts) if view.petname != "alice")
     assert bob.texts(petname) == ["from carol"]
@@ -357,7 +360,7 @@ def test_a_rotation_blocks_sending_until_it_is_accepted(town: Town) -> None:
     alice.handle(events.SendText("carol", "unsuspecting"))
     town.settle()
     assert "rotated" in alice.trust_kinds()
-    assert alice.ask(views.contact, "carol").level == "unverified"
+    assert alice.ask(views.contact, "carol").level == "was invited"
     with pytest.raises(LocalError):
         alice.handle(events.SendText("carol", "blocked"))
     alice.handle(events.AcceptContact("carol"))
