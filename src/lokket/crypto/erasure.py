@@ -51,6 +51,7 @@ def decode(chunks: Mapping[int, bytes], count: int) -> bytes:
     )
 
 
+@lru_cache(maxsize=16)
 def _tables_of(chunks: bytes) -> list[list[int]]:
     """For every four chunks all sums of some of them: bit i of a sum's place says whether chunk i is in it.
 

@@ -8,6 +8,8 @@ import hmac
 import pytest
 from cryptography.hazmat.primitives import padding
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,6 +34,17 @@ def test_hmac_pair(key: bytes, first: bytes, second: bytes) -> None:
 def test_hkdf_pair(key_material: bytes, info: bytes) -> None:
     whole = primitives.hkdf_sha256(key_material, salt=None, info=info, length=64)
     assert primitives.hkdf_sha256_pair(key_material, info) == (whole[:32], whole[32:])
+
+
+@given(
+    st.binary(max_size=100),
+    st.none() | st.binary(max_size=100),
+    st.binary(max_size=80),
+    st.integers(1, 255 * 32),
+)
+def test_hkdf(key_material: bytes, salt: bytes | None, info: bytes, length: int) -> None:
+    expected = HKDF(SHA256(), length, salt, info).derive(key_material)
+    assert primitives.hkdf_sha256(key_material, salt=salt, info=info, length=length) == expected
 
 
 def test_hkdf_is_rfc_5869() -> None:

@@ -64,6 +64,8 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Ciphertext:
+    """What goes to one device: the outer type and the bytes of that message."""
+
     kind: MessageKind
     body: bytes
 
