@@ -44,6 +44,7 @@ async def test_a_ring_wakes_the_recipient(desk: Desk) -> None:
     bob.caller = desk.connect()
     bob.caller.wake = lambda: woken.append("bob")
     await bob.ask(bob.login(bob.caller.hello))
+    assert woken == ["bob"], "mail may have waited for the login"
     woken.clear()
     await alice.send(alice.envelope(bob), alice.envelope(bob))
     assert woken == ["bob"]
