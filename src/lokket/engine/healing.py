@@ -13,7 +13,7 @@ from lokket.engine import outbox
 from lokket.engine.events import TrustNotice
 from lokket.engine.records import Contact, Healing, HeldEnvelope, OutboxRow, PeerDevice, load, rows, save
 from lokket.engine.step import Step
-from lokket.engine.store import AWAITING, HEALING, INBOX, PEER
+from lokket.engine.store import AWAITING, HEALING, INBOX, OUTBOX, PEER
 from lokket.wire.content import Heal
 
 _WAIT_MS = 1_000
@@ -63,6 +63,16 @@ def _ask(step: Step, device_hash: bytes, asked: int) -> None:
         step.wake(due_ms)
 
 
+def _sent_row(step: Step, envelope_id: bytes) -> tuple[str, bytes, OutboxRow | None]:
+    """Table, key and row: still in the outbox where the relay's word got lost and the request did not."""
+    row = load(step.tx, AWAITING, envelope_id, OutboxRow)
+    if row is None:
+        for key, queued in rows(step.tx, OUTBOX, OutboxRow):
+            if queued.envelope_id == envelope_id:
+                return OUTBOX, key, queued
+    return AWAITING, envelope_id, row
+
+
 def answer(step: Step, contact: Contact | None, device_hash: bytes, request: Heal) -> None:
     """Send again what this device could not open: its own mail, young, unreceipted, three times at most."""
     device = load(step.tx, PEER, device_hash, PeerDevice)
@@ -78,12 +88,15 @@ def answer(step: Step, contact: Contact | None, device_hash: bytes, request: Hea
         msgspec.structs.replace(device, heals_day=step.today, heals_honoured=honoured + 1),
     )
     for envelope_id in request.envelope_ids:
-        row = load(step.tx, AWAITING, envelope_id, OutboxRow)
+        table, key, row = _sent_row(step, envelope_id)
         if row is None or row.device_hash != device_hash or row.heals >= limits.HEAL_RESENDS_MAX:
             continue
         if step.now_ms - row.created_ms > limits.OUTBOX_DAYS * _DAY_MS:
             continue
-        outbox.forget_awaiting(step, envelope_id, row)
+        if table == AWAITING:
+            outbox.forget_awaiting(step, envelope_id, row)
+        else:
+            step.tx.delete(OUTBOX, key)
         outbox.requeue(step, msgspec.structs.replace(row, heals=row.heals + 1))
     if contact is not None:
         step.emit(
