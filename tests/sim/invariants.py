@@ -170,8 +170,8 @@ class Watch:
             if held.awaits:
                 waiting.append(f"mail that waits for account {held.awaits.hex()[:6]}")
         for healing in (unpack(Healing, value) for value in rows[HEALING].values()):
-            if healing.envelope_ids:
-                waiting.append(f"{len(healing.envelope_ids)} envelopes to ask for again")
+            if healing.due_ms:
+                waiting.append("envelopes to ask for again")
         return waiting
 
     def quarantined(self) -> Counter[str]:

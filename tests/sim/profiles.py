@@ -24,6 +24,8 @@ class Profile:
     clock_reach_s: int = 0
     invites: int = 0
     prekey_pairs: int = 6
+    patience_ms: int = 2 * 3_600_000  # within which nothing must wait any more
+    hostility: float = 0.0  # of the relay: how often it does what it must not
 
     @property
     def stormy(self) -> bool:
@@ -32,6 +34,7 @@ class Profile:
             or self.relay_crash
             or self.partitions
             or self.clock_jumps
+            or self.hostility
             or self.weather.breaks
             or self.weather.repeats
         )
@@ -54,6 +57,18 @@ PROFILES: Final = {
         Profile("birth", "nothing", 2, (3, 6), 90_000, ROUGH, 0.02, 0.003),
         Profile("invites", invites=6, weather=ROUGH, device_crash=0.01),
         Profile("drained", prekey_pairs=1, weather=ROUGH, device_crash=0.02),
+        Profile(
+            "hostile",
+            "acquainted",
+            2,
+            (5, 10),
+            60_000,
+            ROUGH,
+            0.01,
+            0.002,
+            hostility=0.02,
+            patience_ms=50 * 3_600_000,
+        ),
         Profile("clocks", clock_jumps=5, clock_reach_s=3 * 86_400, weather=ROUGH),
         Profile("crowd", "acquainted", 4, (4, 8), weather=ROUGH, device_crash=0.01, relay_crash=0.002),
         Profile("long", "acquainted", 2, (250, 250), 600_000, Weather(breaks=0.003, repeats=0.01)),
@@ -69,6 +84,7 @@ MIX: Final = (
     ("drained", 1),
     ("clocks", 2),
     ("crowd", 1),
+    ("hostile", 3),
 )
 
 

@@ -9,13 +9,17 @@ from __future__ import annotations
 import copy
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from lokket.crypto.keys import Ed25519KeyPair
 from lokket.relay.budgets import RATES, Rate
 from lokket.relay.bus import LocalBus
 from lokket.relay.config import RelayConfig
 from lokket.relay.relay import Relay
+from lokket.relay.storage.base import Mail, Quota, Taken, Waiting
 from lokket.relay.storage.memory import MemoryStorage
 from lokket.wire import api
 
@@ -51,6 +55,59 @@ class SlowStorage:
             return answer
 
         return slow
+
+
+class HostileStorage(SlowStorage):
+    """Of a relay that spoils mail, delivers it again under other ids and hands out pairs twice."""
+
+    def __init__(self, inner: MemoryStorage, node: RelayNode) -> None:
+        super().__init__(inner)
+        self._node = node
+
+    async def append(self, mail: tuple[Mail, ...], quota: Quota) -> tuple[str, ...]:
+        codes = await self._inner.append(mail, quota)
+        for one in mail:
+            if self._turns_bad():
+                self._node.spoilt[one.envelope_id] = self._node.world.random.randrange(1 << 16)
+                self._node.world.log("relay", f"will spoil {one.envelope_id.hex()[:6]}")
+        again = tuple(self._copied(one) for one in mail if self._turns_bad())
+        if again:
+            self._node.world.log("relay", f"plays {len(again)} envelopes again")
+            await self._inner.append(again, quota)
+        return codes
+
+    async def take_pair(self, genesis_hash: bytes, device_hash: bytes, pick: int | None) -> Taken | None:
+        device = self._inner._devices.get(device_hash)
+        slots = b"" if device is None else device.slots
+        taken = await self._inner.take_pair(genesis_hash, device_hash, pick)
+        if device is not None and self._turns_bad():
+            self._node.world.log("relay", "keeps a pair that it hands out")
+            device.slots = slots
+        return taken
+
+    def _turns_bad(self) -> bool:
+        world = self._node.world
+        return world.stormy and world.random.random() < world.profile.hostility
+
+    async def waiting(
+        self, device_hash: bytes, after: int, limit: int, max_bytes: int
+    ) -> tuple[Waiting, ...]:
+        found = await self._inner.waiting(device_hash, after, limit, max_bytes)
+        return tuple(map(self._spoil, found))
+
+    def _spoil(self, waiting: Waiting) -> Waiting:
+        place = self._node.spoilt.get(waiting.envelope_id)
+        if place is None:
+            return waiting
+        envelope = api.decode_envelope(waiting.envelope)
+        at = place % len(envelope.body)
+        body = envelope.body[:at] + bytes((envelope.body[at] ^ 1,)) + envelope.body[at + 1 :]
+        return replace(waiting, envelope=api.encode(msgspec.structs.replace(envelope, body=body)))
+
+    def _copied(self, mail: Mail) -> Mail:
+        envelope_id = self._node.world.random.randbytes(16)
+        envelope = msgspec.structs.replace(api.decode_envelope(mail.envelope), envelope_id=envelope_id)
+        return replace(mail, envelope_id=envelope_id, envelope=api.encode(envelope))
 
 
 class Line:
@@ -145,6 +202,7 @@ class RelayNode:
         self.life = 0
         self.clock_offset_ms = 0
         self.refusals: dict[str, int] = {}
+        self.spoilt: dict[bytes, int] = {}  # envelope id -> where it is changed, on a hostile relay
         self._config = RelayConfig(origin=ORIGIN, open=is_open, rates=_PATIENT_RATES)
         self.start()
 
@@ -153,7 +211,9 @@ class RelayNode:
         return self.world.clock.now_ms + self.clock_offset_ms
 
     def start(self) -> None:
-        self.relay = Relay(SlowStorage(self.storage), self._config, KEY, LocalBus())  # type: ignore[arg-type]
+        hostile = self.world.profile.hostility
+        slow = HostileStorage(self.storage, self) if hostile else SlowStorage(self.storage)
+        self.relay = Relay(slow, self._config, KEY, LocalBus())  # type: ignore[arg-type]
         self.up = True
         self.life += 1
         self._running: set[Coroutine[Any, Any, Any]] = set()

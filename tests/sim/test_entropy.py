@@ -57,5 +57,5 @@ def test_scans_go_by_prefix_and_order() -> None:
     assert [key for key, _ in tx.scan(MESSAGE, b"a")] == [b"a", b"a\x00", b"a\xff", b"a\xff\x01"]
     assert [key for key, _ in tx.scan(MESSAGE, b"a\xff")] == [b"a\xff", b"a\xff\x01"]
     assert [key for key, _ in tx.scan(MESSAGE, b"a", after=b"a\x00")] == [b"a\xff", b"a\xff\x01"]
-    assert [key for key, _ in tx.scan(MESSAGE, reverse=True)][0] == b"b"
+    assert next(key for key, _ in tx.scan(MESSAGE, reverse=True)) == b"b"
     assert [key for key, _ in tx.scan(MESSAGE, b"a", after=b"a\xff", reverse=True)] == [b"a\x00", b"a"]
