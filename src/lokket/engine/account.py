@@ -89,8 +89,8 @@ def connected(step: Step, hello: api.Hello) -> None:
         step.emit(TrustNotice("clock", _OWN, sentence))
     if account.status == "new":
         _register(step, account, hello)
-    else:
-        _login(step, account, hello)
+    elif account.status != "recovering":
+        step.ask("login", login_request(step, account, hello))
 
 
 def _register(step: Step, account: Account, hello: api.Hello) -> None:
@@ -122,7 +122,7 @@ def _register(step: Step, account: Account, hello: api.Hello) -> None:
     step.ask("register", request)
 
 
-def _login(step: Step, account: Account, hello: api.Hello) -> None:
+def login_request(step: Step, account: Account, hello: api.Hello) -> api.Login:
     """The nonce is in the vault before it leaves: a copy of this vault will lack it."""
     client_nonce = step.entropy.draw(32)
     kept = (*account.nonces, client_nonce)[-_NONCES_KEPT:]
@@ -137,14 +137,13 @@ def _login(step: Step, account: Account, hello: api.Hello) -> None:
         client_nonce=client_nonce,
         time_s=step.now_s,
     )
-    request = api.Login(
+    return api.Login(
         genesis_hash=account.genesis_hash,
         device_hash=account.device_hash,
         client_nonce=client_nonce,
         time_s=step.now_s,
         signature=identity.sign_login(own_keys(account).auth, statement),
     )
-    step.ask("login", request)
 
 
 def registered(step: Step, reply: api.Reply) -> None:
@@ -154,7 +153,7 @@ def registered(step: Step, reply: api.Reply) -> None:
             account = msgspec.structs.replace(account, status="active", token=b"")
             save_account(step.tx, account)
             step.emit(Registered(account.genesis_hash, account.name))
-            _resume(step, account, reply)
+            resume(step, account, reply)
         case api.Refused(code=api.CONFLICT) if account.name is not None:
             # The name is taken; the account itself is fine. Register it without one.
             book.fail(step, "name", f"the name {account.name} is taken: claim another one")
@@ -176,7 +175,7 @@ def logged_in(step: Step, reply: api.Reply) -> None:
         case api.LoggedIn():
             account = _check_history(step, account, reply)
             save_account(step.tx, msgspec.structs.replace(account, confirmed=len(account.nonces)))
-            _resume(step, account, reply)
+            resume(step, account, reply)
         case api.Refused(sentence=sentence, retry_after_ms=retry_after_ms):
             # A joining device is refused until the admin device has listed it. One that was listed before
             # may have been revoked; a rotation can bring it back, so it goes on asking now and then.
@@ -185,7 +184,7 @@ def logged_in(step: Step, reply: api.Reply) -> None:
             step.emit(Redial(step.now_ms + max(retry_after_ms, wait_ms)))
 
 
-def _resume(step: Step, account: Account, reply: api.LoggedIn) -> None:
+def resume(step: Step, account: Account, reply: api.LoggedIn) -> None:
     """Online: ask again for everything that waited."""
     step.link.online = True
     step.emit(Online(reply.mailbox))

@@ -23,6 +23,7 @@ from lokket.engine import (
     outbox,
     outgoing,
     prekeys,
+    recovery,
     siblings,
     trust,
     upkeep,
@@ -56,6 +57,7 @@ class Engine:
             case events.Connected(hello=hello):
                 self._reset()
                 account.connected(step, hello)
+                recovery.connected(step)
             case events.Disconnected():
                 self._reset()
             case events.Answered(call=call, reply=reply):
@@ -95,33 +97,31 @@ class Engine:
 
 def _may_wait(call: str) -> bool:
     """Questions that are simply asked again; the others have rules of their own."""
-    return call.partition(":")[0] not in ("register", "login", "send")
+    return call.partition(":")[0] not in ("register", "login", "recovery-chain", "recover", "send")
+
+
+# The room that asked, by the first word of a call's name; what it asked for is the rest.
+_ANSWERS: Final[dict[str, Callable[[Step, str, api.Reply], None]]] = {
+    "register": lambda step, _, reply: account.registered(step, reply),
+    "login": lambda step, _, reply: account.logged_in(step, reply),
+    "recovery-chain": lambda step, _, reply: recovery.chain_arrived(step, reply),
+    "recover": lambda step, _, reply: recovery.answered(step, reply),
+    "claim": lambda step, _, reply: recovery.claimed(step, reply),
+    "list": lambda step, _, reply: devices.answered(step, reply),
+    "publish": lambda step, detail, reply: prekeys.published(step, int(detail), reply),
+    "account": lambda step, detail, reply: contacts.chain_arrived(step, bytes.fromhex(detail), reply),
+    "name": contacts.name_answered,
+    "bundle": lambda step, detail, reply: outgoing.bundle_arrived(step, bytes.fromhex(detail), reply),
+    "send": lambda step, detail, reply: outgoing.sent(step, f"send:{detail}", reply),
+    "invite": lambda step, detail, reply: invites.offered(step, bytes.fromhex(detail), reply),
+}
 
 
 def _answered(step: Step, call: str, reply: api.Reply) -> None:
-    """``call`` names the room and what it asked for."""
     name, _, detail = call.partition(":")
-    match name:
-        case "register":
-            account.registered(step, reply)
-        case "login":
-            account.logged_in(step, reply)
-        case "list":
-            devices.answered(step, reply)
-        case "publish":
-            prekeys.published(step, int(detail), reply)
-        case "account":
-            contacts.chain_arrived(step, bytes.fromhex(detail), reply)
-        case "name":
-            contacts.name_answered(step, detail, reply)
-        case "bundle":
-            outgoing.bundle_arrived(step, bytes.fromhex(detail), reply)
-        case "send":
-            outgoing.sent(step, call, reply)
-        case "invite":
-            invites.offered(step, bytes.fromhex(detail), reply)
-        case _:
-            raise LocalError(f"no room of the engine asked for {name!r}")
+    if name not in _ANSWERS:
+        raise LocalError(f"no room of the engine asked for {name!r}")
+    _ANSWERS[name](step, detail, reply)
 
 
 _COMMANDS: Final[dict[type, Callable[[Step, Any], None]]] = {
@@ -141,6 +141,7 @@ _COMMANDS: Final[dict[type, Callable[[Step, Any], None]]] = {
 _FIRST_COMMANDS: Final[dict[type, Callable[[Step, Any], None]]] = {  # in a vault without an account
     events.CreateAccount: account.create,
     events.JoinAsDevice: devices.join,
+    events.RecoverAccount: recovery.begin,
 }
 
 

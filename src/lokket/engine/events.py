@@ -77,6 +77,22 @@ class JoinAsDevice:
 
 
 @dataclass(frozen=True, slots=True)
+class RecoverAccount:
+    """This vault becomes the admin device of an account whose admin device is lost, by its recovery code.
+
+    Every other device but those in ``keep`` is revoked. ``next_code`` as in ``CreateAccount``: it replaces
+    the used one.
+    """
+
+    account: str  # linking.AccountCode
+    recovery_code: str
+    next_code: str
+    keep: tuple[int, ...] = ()
+    name: str | None = None  # at the relay: claimed anew, under the new account key
+    device_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class AddDevice:
     """On the admin device: put a made Device on the list (version + 1)."""
 
@@ -129,6 +145,20 @@ class RenameContact:
 
 
 @dataclass(frozen=True, slots=True)
+class BlockContact:
+    """From here on their mail is dropped unshown: no receipt, no notice, no answer of any kind."""
+
+    petname: str
+
+
+@dataclass(frozen=True, slots=True)
+class UnblockContact:
+    """What was dropped stays dropped."""
+
+    petname: str
+
+
+@dataclass(frozen=True, slots=True)
 class CreateInvite:
     pass
 
@@ -144,25 +174,12 @@ class HandledNotices:
     """Everything up to this notice was written where the person reads it."""
 
     order: int
-@dataclass(frozen=True, slots=True)
-class BlockContact:
-    """From here on their mail is dropped unshown: no receipt, no notice, no answer of any kind."""
-
-    petname: str
-
-
-@dataclass(frozen=True, slots=True)
-class UnblockContact:
-    """What was dropped stays dropped."""
-
-    petname: str
-
-
 
 
 Command: TypeAlias = (
     CreateAccount
     | JoinAsDevice
+    | RecoverAccount
     | AddDevice
     | RevokeDevice
     | RenameDevice
@@ -170,6 +187,8 @@ Command: TypeAlias = (
     | AcceptContact
     | MarkVerified
     | RenameContact
+    | BlockContact
+    | UnblockContact
     | CreateInvite
     | SendText
     | HandledNotices
@@ -187,8 +206,6 @@ class Call:
     request: api.Request
 
 
-    | BlockContact
-    | UnblockContact
 @dataclass(frozen=True, slots=True)
 class Acknowledge:
     """Tell the relay that these envelopes are in the vault. No answer is needed."""
@@ -224,6 +241,15 @@ class HangUp:
 class Registered:
     genesis_hash: bytes
     name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """The relay has the rotation: this is the admin device now. ``kept``: numbers of the other devices."""
+
+    genesis_hash: bytes
+    device_number: int
+    kept: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +331,7 @@ class TrustNotice:
 
 Notice: TypeAlias = (
     Registered
+    | Recovered
     | Online
     | DeviceMade
     | MessageShown

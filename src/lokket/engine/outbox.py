@@ -227,14 +227,27 @@ def message_state(step: Step, mid: bytes, state: str, sentence: str = "") -> Non
         step.emit(MessageState(contact.petname, mid, state, sentence))
 
 
-def device_added(step: Step, genesis_hash: bytes, device_hash: bytes) -> None:
-    """A list grew: what the relay has not accepted yet goes to the new device as well."""
-    waiting = [row for _, row in rows(step.tx, OUTBOX, OutboxRow) if row.genesis_hash == genesis_hash]
+def device_added(step: Step, genesis_hash: bytes, device_hash: bytes, gone: set[bytes]) -> None:
+    """A list grew: what the relay has not accepted yet goes to the new device as well.
+
+    So does what lies unread for a device that left with the same change: it may have been the only one.
+    """
+    waiting = [row for _, row in rows(step.tx, AWAITING, OutboxRow) if row.device_hash in gone]
+    waiting = [row for row in waiting if not _delivered(step, row)]
+    waiting.sort(key=lambda row: (row.conversation, row.incarnation, row.seq))
+    waiting += [row for _, row in rows(step.tx, OUTBOX, OutboxRow) if row.genesis_hash == genesis_hash]
     served = {row.mid for row in waiting if row.device_hash == device_hash}
     for row in waiting:
         if content.is_counted(row.kind) and row.mid not in served:
             served.add(row.mid)
             requeue(step, msgspec.structs.replace(row, device_hash=device_hash))
+
+
+def _delivered(step: Step, row: OutboxRow) -> bool:
+    """Whether another of the person's devices has it: our own message, receipted."""
+    key = step.tx.get(MESSAGE_ID, row.mid + require_account(step.tx).device_hash)
+    message = None if key is None else load(step.tx, MESSAGE, key, Message)
+    return row.kind == content.TEXT and message is not None and message.state == "delivered"
 
 
 def drop_device(step: Step, device_hash: bytes) -> None:

@@ -28,10 +28,14 @@ class DeviceName(Record, frozen=True):
 
 
 class Account(Record, frozen=True):
-    """Who we are. ``status``: new (not yet registered), joining (not yet on the list), active."""
+    """Who we are.
+
+    ``status``: new (not yet registered), joining (not yet on the list), recovering (the relay has not yet
+    taken the rotation; no ``state`` before the chain was seen), active.
+    """
 
     status: str
-    genesis: bytes
+    genesis: bytes  # until the account is registered
     genesis_hash: bytes
     state: bytes  # identity.AccountState of our own account; empty while joining
     device: bytes  # our Device
@@ -58,6 +62,16 @@ class PendingList(Record, frozen=True):
     link: bytes
     body: bytes
     devices: tuple[bytes, ...]
+    rotation: bytes = b""
+
+
+class Recovery(Record, frozen=True):
+    """A recovery whose chain has not been seen yet. Secret; gone once the rotation is signed."""
+
+    code: str
+    next_code: str
+    keep: tuple[int, ...]
+    device_name: str
 
 
 class Contact(Record, frozen=True):
@@ -81,6 +95,9 @@ class Contact(Record, frozen=True):
     claimed_head: bytes = b""  # named by one of their devices, not (yet) shown by the relay
     evidence: bytes = b""  # of a fork
     added_ms: int = 0
+    was: str = ""  # the level before a rotation, or in a backup
+    barred: bool = False
+    barred_ms: int = 0  # when the person last said so, or took it back
 
 
 class PeerDevice(Record, frozen=True):
@@ -95,9 +112,6 @@ class SessionRow(Record, frozen=True):
     record: bytes  # pairwise.SessionRecord, secret
     session_id: bytes  # of the current session
 
-    was: str = ""  # the level before a rotation, or in a backup
-    barred: bool = False
-    barred_ms: int = 0  # when the person last said so, or took it back
 
 class PrekeyRow(Record, frozen=True):
     private: bytes  # secret

@@ -15,6 +15,8 @@ from lokket.engine.step import Step, own_state, require_account, save_account
 from lokket.errors import LocalError
 from lokket.wire import content
 
+_NAMES_MAX = 4 * limits.DEVICES_MAX
+
 
 def tell(step: Step, body: content.Body, only_device: bytes = b"") -> None:
     """Queue a content for our other devices, or for one of them."""
@@ -22,6 +24,12 @@ def tell(step: Step, body: content.Body, only_device: bytes = b"") -> None:
     for device_hash, _ in own_state(account).listed:
         if device_hash != account.device_hash and only_device in (b"", device_hash):
             outbox.queue_control(step, account.genesis_hash, device_hash, body)
+
+
+def announce(step: Step) -> None:
+    """A word to every other device: it names our newest list, which who does not know it then fetches."""
+    account = require_account(step.tx)
+    tell(step, content.DeviceName(account.device_hash, name_of(account, account.device_hash), step.now_ms))
 
 
 # --- names ---
@@ -52,9 +60,10 @@ def call(step: Step, named: DeviceName) -> None:
 
 
 def name_received(step: Step, told: content.DeviceName) -> None:
-    """Another device of ours says how one of ours is called. Only listed devices have names."""
+    """Another device of ours says how one of ours is called, perhaps before we see it on the list."""
     account = require_account(step.tx)
-    if is_device_name(told.name) and own_state(account).device(told.device_hash) is not None:
+    known = any(named.device_hash == told.device_hash for named in account.device_names)
+    if is_device_name(told.name) and (known or len(account.device_names) < _NAMES_MAX):
         call(step, DeviceName(told.device_hash, told.name, told.time_ms))
 
 

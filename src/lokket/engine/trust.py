@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from lokket.engine import book, outbox, prekeys, siblings
+from lokket.engine import book, devices, outbox, prekeys, siblings
 from lokket.engine.events import MarkVerified, TrustNotice
 from lokket.engine.records import Contact, PeerDevice, load, save
 from lokket.engine.step import Step, own_state, require_account, save_account
@@ -45,16 +45,28 @@ def own_chain(step: Step, known: identity.AccountState, update: identity.Account
     account = msgspec.structs.replace(account, state=state.encode(), heads=heads)
     save_account(step.tx, account)
     learn_devices(step, state)
-    for change in changes:
-        _own_change(step, change, account.device_hash)
+    gone = _gone(changes)
+    for change in _arrivals_first(changes):
+        _own_change(step, change, account.device_hash, gone)
+    if changes and devices.is_admin(require_account(step.tx)):
+        siblings.announce(step)
 
 
-def _own_change(step: Step, change: identity.Change, own_device: bytes) -> None:
+def _arrivals_first(changes: tuple[identity.Change, ...]) -> list[identity.Change]:
+    """What was meant for a device that left goes to those that came."""
+    return sorted(changes, key=lambda change: isinstance(change, identity.DeviceRemoved))
+
+
+def _gone(changes: tuple[identity.Change, ...]) -> set[bytes]:
+    return {change.device_hash for change in changes if isinstance(change, identity.DeviceRemoved)}
+
+
+def _own_change(step: Step, change: identity.Change, own_device: bytes, gone: set[bytes]) -> None:
     account = require_account(step.tx)
     match change:
         case identity.DeviceAdded(device_hash=device_hash, number=number):
             if device_hash != own_device:
-                outbox.device_added(step, account.genesis_hash, device_hash)
+                outbox.device_added(step, account.genesis_hash, device_hash, gone)
                 _share_contacts(step, device_hash)
                 siblings.share_names(step, device_hash)
             step.emit(TrustNotice("device-added", _OWN, f"device {number} was added to your account"))
@@ -65,6 +77,10 @@ def _own_change(step: Step, change: identity.Change, own_device: bytes) -> None:
             forget_device(step, device_hash)
             siblings.forget_name(step, device_hash)
             step.emit(TrustNotice("device-removed", _OWN, f"device {number} was removed from your account"))
+        case identity.Rotated():
+            # The key that this device may hold is void.
+            save_account(step.tx, msgspec.structs.replace(account, account_seed=b"", pending_list=b""))
+            step.emit(TrustNotice("rotated", _OWN, "your account was recovered: it has a new account key"))
 
 
 def _share_contacts(step: Step, device_hash: bytes) -> None:
@@ -115,20 +131,21 @@ def contact_chain(step: Step, known: identity.AccountState, update: identity.Acc
     contact = msgspec.structs.replace(contact, state=state.encode(), heads=more_heads(contact.heads, update))
     book.store(step.tx, contact)
     learn_devices(step, state)
-    for change in changes:
-        _contact_change(step, change, known.genesis_hash)
+    gone = _gone(changes)
+    for change in _arrivals_first(changes):
+        _contact_change(step, change, known.genesis_hash, gone)
     if contact.claimed_head and contact.claimed_head not in contact.heads:
         sentence = f"{contact.petname}'s own device knows a device list that the relay does not show"
         step.emit(TrustNotice("frozen", contact.petname, sentence))
 
 
-def _contact_change(step: Step, change: identity.Change, genesis_hash: bytes) -> None:
+def _contact_change(step: Step, change: identity.Change, genesis_hash: bytes, gone: set[bytes]) -> None:
     contact = book.of(step.tx, genesis_hash)
     assert contact is not None
     name = contact.petname
     match change:
         case identity.DeviceAdded(device_hash=device_hash, number=number):
-            outbox.device_added(step, genesis_hash, device_hash)
+            outbox.device_added(step, genesis_hash, device_hash, gone)
             step.emit(TrustNotice("device-added", name, f"{name} has a new device (number {number})"))
         case identity.DeviceRemoved(device_hash=device_hash, number=number):
             forget_device(step, device_hash)

@@ -17,6 +17,7 @@ from lokket.errors import SignatureRefused
 from lokket.protocol.identity import (
     AccountState,
     AccountUpdate,
+    Device,
     ForkDetected,
     Genesis,
     ListBody,
@@ -31,6 +32,7 @@ from lokket.protocol.identity import (
     check_login,
     check_name_claim,
     check_register,
+    device_hash,
     first_contact,
     genesis_hash,
     step_update,
@@ -48,20 +50,16 @@ _FRAME_ROOM_BYTES: Final = 64  # of a frame, around the chain that it carries
 
 async def login(office: Office, caller: Caller, request: api.Login, moment: Moment) -> api.LoggedIn:
     """Every failure gets one answer after one signature check, whether or not the device exists."""
-    _attempt(caller, moment)
+    attempt(caller, moment)
+    return await _log_in(office, caller, request, moment)
+
+
+async def _log_in(office: Office, caller: Caller, request: api.Login, moment: Moment) -> api.LoggedIn:
     row = await office.storage.account(request.genesis_hash)
     device = AccountState.decode(row.state).device(request.device_hash) if row is not None else None
-    statement = LoginStatement(
-        office.config.origin.encode(),
-        office.key.public,
-        request.genesis_hash,
-        request.device_hash,
-        caller.hello.nonce,
-        request.client_nonce,
-        request.time_s,
-    )
+    auth_key = device.auth_key if device is not None else _NOBODY
     try:
-        check_login(device.auth_key if device is not None else _NOBODY, statement, request.signature)
+        check_login(auth_key, _statement(office, caller, request), request.signature)
     except SignatureRefused:
         raise _login_refused() from None
     office.spend("login", request.device_hash, moment)
@@ -72,7 +70,21 @@ async def login(office: Office, caller: Caller, request: api.Login, moment: Mome
     return _logged_in(row, before)
 
 
-def _attempt(caller: Caller, moment: Moment) -> None:
+def _statement(office: Office, caller: Caller, request: api.Login) -> LoginStatement:
+    """What the device has to have signed, with our own origin, key and nonce."""
+    return LoginStatement(
+        office.config.origin.encode(),
+        office.key.public,
+        request.genesis_hash,
+        request.device_hash,
+        caller.hello.nonce,
+        request.client_nonce,
+        request.time_s,
+    )
+
+
+def attempt(caller: Caller, moment: Moment) -> None:
+    """Whatever may be asked before the login: a few times, soon after the greeting. Refusal LOGIN_REFUSED."""
     if caller.device_hash:
         raise Refusal(api.LOGIN_REFUSED, "this connection is logged in already; its greeting is used up")
     caller.attempts += 1
@@ -98,6 +110,51 @@ def _logged_in(account: AccountRow, device: DeviceRow) -> api.LoggedIn:
     )
 
 
+# --- recovery, by who has the recovery code and no device ---
+
+
+async def fetch_chain(office: Office, caller: Caller, request: api.FetchChain, moment: Moment) -> api.Account:
+    """Before the login: who knows an account's hash may see its chain, seldom."""
+    attempt(caller, moment)
+    row = await office.storage.account(request.genesis_hash)
+    if row is None:
+        raise Refusal(api.UNKNOWN, "the relay does not know this account")
+    office.spend("chain", request.genesis_hash, moment)
+    return api.Account(row.chain)
+
+
+async def recover(office: Office, caller: Caller, request: api.Recover, moment: Moment) -> api.LoggedIn:
+    """1. The rotation and its list, by compare-and-set. 2. The new device's login, which proves its key.
+
+    Both are judged before either is stored; a crash in between leaves a device that simply logs in.
+    """
+    attempt(caller, moment)
+    step = _Step(
+        tls.decode(SignedLink, request.link),
+        tls.decode(ListBody, request.body),
+        (request.device,),
+        tls.decode(SignedRotation, request.rotation),
+    )
+    device = tls.decode(Device, request.device)
+    row = await office.storage.account(step.signed.link.genesis)
+    if row is None:
+        raise Refusal(api.UNKNOWN, "the relay does not know this account")
+    _require_login_by(office, caller, request.login, device, step)
+    office.spend("recover", row.genesis_hash, moment)
+    await _take_list(office, row, step, moment)
+    return await _log_in(office, caller, request.login, moment)
+
+
+def _require_login_by(
+    office: Office, caller: Caller, request: api.Login, device: Device, step: _Step
+) -> None:
+    """The login that comes along is this device's, on this connection. SignatureRefused, Refusal."""
+    named = (request.genesis_hash, request.device_hash)
+    if named != (step.signed.link.genesis, device_hash(device)):
+        raise Refusal(api.INVALID, "the login that comes with a recovery is another device's")
+    check_login(device.auth_key, _statement(office, caller, request), request.signature)
+
+
 # --- registration ---
 
 
@@ -117,7 +174,7 @@ async def register(office: Office, caller: Caller, request: api.Register, moment
 
     An account that exists already spends nothing: its first device is logged in, by the same proof.
     """
-    _attempt(caller, moment)
+    attempt(caller, moment)
     token_hash = None if office.config.open else sha256(request.token)
     account = genesis_hash(tls.decode(Genesis, request.genesis))
     known = await office.storage.account(account)
@@ -205,36 +262,51 @@ async def stored_account(office: Office, account: bytes) -> AccountRow:
 
 
 async def put_list(office: Office, caller: Caller, request: api.PutList, moment: Moment) -> api.Ok:
+    """The next list of the caller's account."""
+    office.spend("list", caller.genesis_hash, moment)
+    rotation = tls.decode(SignedRotation, request.rotation) if request.rotation is not None else None
+    step = _Step(
+        tls.decode(SignedLink, request.link), tls.decode(ListBody, request.body), request.devices, rotation
+    )
+    await _take_list(office, await stored_account(office, caller.genesis_hash), step, moment)
+    return api.Ok()
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One list as it was sent, not yet judged."""
+
+    signed: SignedLink
+    body: ListBody
+    devices: tuple[bytes, ...]
+    rotation: SignedRotation | None
+
+
+async def _take_list(office: Office, row: AccountRow, step: _Step, moment: Moment) -> None:
     """The next list, judged as a contact judges it, then compare-and-set on the head it was judged against.
 
-    A device that is no longer listed loses its mailbox, its prekeys and its connection.
+    A device that is no longer listed loses its mailbox, its prekeys and its connection. A list that is there
+    already changes nothing.
     """
-    office.spend("list", caller.genesis_hash, moment)
-    signed = tls.decode(SignedLink, request.link)
-    body = tls.decode(ListBody, request.body)
-    rotation = tls.decode(SignedRotation, request.rotation) if request.rotation is not None else None
-    row = await stored_account(office, caller.genesis_hash)
+    signed, body, rotation = step.signed, step.body, step.rotation
     if signed.link.head == row.head:
-        return api.Ok()
+        return
     before = AccountState.decode(row.state)
     chain = tls.decode(AccountUpdate, row.chain)
     _require_next(before, chain, signed, rotation)
     try:
-        after, _ = advance(
-            before, step_update(signed, body, request.devices, rotation=rotation), moment.now_s
-        )
+        after, _ = advance(before, step_update(signed, body, step.devices, rotation=rotation), moment.now_s)
     except ForkDetected:
         raise _list_conflict() from None
     known = tuple(entry.device for entry in before.devices if entry.device is not None)
-    extended = tls.encode(chain.extended(signed, body, (*known, *request.devices), rotation))
+    extended = tls.encode(chain.extended(signed, body, (*known, *step.devices), rotation))
     if len(extended) > limits.FRAME_MAX_BYTES - _FRAME_ROOM_BYTES:
         raise Refusal(api.TOO_LARGE, "the account's history no longer fits one answer of the relay")
     change = ListChange(row.head, _account_row(after, extended), after.body.device_hashes)
     if not await office.storage.put_list(change):
         raise _list_conflict()
-    for device_hash in set(before.body.device_hashes) - set(after.body.device_hashes):
-        _dismiss(office, device_hash)
-    return api.Ok()
+    for gone in set(before.body.device_hashes) - set(after.body.device_hashes):
+        _dismiss(office, gone)
 
 
 def _require_next(

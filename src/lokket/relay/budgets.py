@@ -36,6 +36,10 @@ RATES: Final[Mapping[str, Rate]] = {
     "bundle": Rate(60, 600),
     "bundle-target": Rate(60, 60),  # target device: beyond it bundles come without a one-time pair
     "list": Rate(30, 30),
+    "chain": Rate(20, 60),  # before the login; subject: the account that is asked for
+    "recover": Rate(5, 5),  # the account that is recovered
+    "meet": Rate(900, 3_600),  # asked about once a second while a device is being linked
+    "knock": Rate(600, 3_600),  # the account whose meeting it is
     "claim": Rate(5, 2),
     "name": Rate(30, 600),
     "invite": Rate(30, 30),

@@ -12,6 +12,7 @@ from lokket.crypto.keys import Ed25519KeyPair
 from lokket.relay.budgets import Budgets
 from lokket.relay.bus import Bus
 from lokket.relay.config import RelayConfig
+from lokket.relay.meetings import Meetings
 from lokket.relay.storage.base import Storage
 from lokket.wire import api
 
@@ -94,6 +95,7 @@ class Office:
     budgets: Budgets
     sessions: dict[bytes, Caller] = field(default_factory=dict)  # device hash -> its one connection
     recent: RecentEnvelopes = field(default_factory=RecentEnvelopes)
+    meetings: Meetings = field(default_factory=Meetings)
 
     def spend(self, kind: str, subject: bytes, moment: Moment, cost: int = 1) -> None:
         """Refusal RATE_LIMITED when the budget of ``subject`` is spent."""

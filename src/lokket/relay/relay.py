@@ -19,7 +19,7 @@ from lokket.crypto.entropy import Entropy
 from lokket.crypto.keys import Ed25519KeyPair
 from lokket.errors import DecodeError, RemoteError
 from lokket.protocol.identity import Invite, sign_hello
-from lokket.relay import accounts, invites, keys, mailbox, names
+from lokket.relay import accounts, farewell, invites, keys, linking, mailbox, names
 from lokket.relay.budgets import Budgets
 from lokket.relay.bus import Bus
 from lokket.relay.config import RelayConfig
@@ -41,9 +41,13 @@ async def _ping(office: Office, caller: Caller, request: api.Ping, moment: Momen
 _BEFORE_LOGIN: Final[dict[type, Handler]] = {
     api.Login: accounts.login,
     api.Register: accounts.register,
+    api.FetchChain: accounts.fetch_chain,
+    api.Recover: accounts.recover,
+    api.Knock: linking.knock,
 }
 _AFTER_LOGIN: Final[dict[type, Handler]] = {
     api.Publish: keys.publish,
+    api.Meet: linking.meet,
     api.FetchAccount: accounts.fetch,
     api.FetchBundle: keys.fetch_bundle,
     api.PutList: accounts.put_list,
@@ -52,6 +56,7 @@ _AFTER_LOGIN: Final[dict[type, Handler]] = {
     api.PutInvite: invites.put,
     api.Send: mailbox.send,
     api.Acknowledge: mailbox.acknowledge,
+    api.DeleteAccount: farewell.delete_account,
     api.Ping: _ping,
 }
 

@@ -88,6 +88,38 @@ class Register(Frozen, frozen=True, tag="register"):
     name_claim: Blob | None
 
 
+class FetchChain(Frozen, frozen=True, tag="chain"):
+    """Before the login, by who recovers an account and knows its hash: the whole chain."""
+
+    genesis_hash: Hash
+
+
+class Recover(Frozen, frozen=True, tag="recover"):
+    """A rotation and the first list of its epoch, then the login of the device that the list brings.
+
+    Before the login. Idempotent: a list that the relay has already is simply logged in to.
+    """
+
+    rotation: Blob  # SignedRotation
+    link: Blob  # SignedLink
+    body: Blob  # ListBody
+    device: Blob  # the new admin device
+    login: Login
+
+
+class Meet(Frozen, frozen=True, tag="meet"):
+    """Open a meeting for a new device, or look whether it came: SHA-256 of the token in its code."""
+
+    token_hash: Hash
+
+
+class Knock(Frozen, frozen=True, tag="knock"):
+    """Before the login, by a new device that has the code: leave a sealed word for who opened the meeting."""
+
+    token: Hash
+    sealed: Annotated[bytes, Meta(min_length=1, max_length=limits.KNOCK_MAX_BYTES)]
+
+
 class Publish(Frozen, frozen=True, tag="publish"):
     """A fresh prekey batch of the calling device: replaces what the relay still holds of older ones."""
 
@@ -137,6 +169,13 @@ class Acknowledge(Frozen, frozen=True, tag="ack"):
     envelope_ids: Annotated[tuple[Id16, ...], Meta(min_length=1, max_length=limits.ACK_BATCH_MAX)]
 
 
+class DeleteAccount(Frozen, frozen=True, tag="delete"):
+    """Signed by the account key over the greeting's nonce (``identity.DeleteStatement``): nothing is kept
+    but the name, which rests."""
+
+    signature: Blob  # identity.HybridSignature
+
+
 class Ping(Frozen, frozen=True, tag="ping"):
     pass
 
@@ -144,6 +183,10 @@ class Ping(Frozen, frozen=True, tag="ping"):
 Request: TypeAlias = (
     Login
     | Register
+    | FetchChain
+    | Recover
+    | Meet
+    | Knock
     | Publish
     | FetchAccount
     | FetchBundle
@@ -153,6 +196,7 @@ Request: TypeAlias = (
     | PutInvite
     | Send
     | Acknowledge
+    | DeleteAccount
     | Ping
 )
 
@@ -181,6 +225,12 @@ class Account(Frozen, frozen=True, tag="account"):
 
 class Bundle(Frozen, frozen=True, tag="bundle"):
     bundle: Blob  # prekeys.ServedBundle
+
+
+class Met(Frozen, frozen=True, tag="met"):
+    """What was left by ``Knock``; empty: nobody came yet."""
+
+    sealed: Blob
 
 
 class NameRecord(Frozen, frozen=True, tag="name"):
@@ -237,7 +287,7 @@ class Closing(Frozen, frozen=True, tag="closing"):
     sentence: str
 
 
-Reply: TypeAlias = Ok | LoggedIn | Account | Bundle | NameRecord | Sent | Refused
+Reply: TypeAlias = Ok | LoggedIn | Account | Bundle | Met | NameRecord | Sent | Refused
 Push: TypeAlias = Hello | Deliver | PairsLow | Closing
 
 
@@ -249,7 +299,18 @@ class ClientFrame(Frozen, frozen=True):
 class RelayFrame(Frozen, frozen=True):
     number: Annotated[int, Meta(ge=0, le=2**32 - 1)]
     message: (
-        Ok | LoggedIn | Account | Bundle | NameRecord | Sent | Refused | Hello | Deliver | PairsLow | Closing
+        Ok
+        | LoggedIn
+        | Account
+        | Bundle
+        | Met
+        | NameRecord
+        | Sent
+        | Refused
+        | Hello
+        | Deliver
+        | PairsLow
+        | Closing
     )
 
 

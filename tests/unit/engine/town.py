@@ -13,6 +13,7 @@ from lokket.engine.records import HeldEnvelope, rows
 from lokket.engine.step import own_state, require_account
 from lokket.errors import LocalError
 from lokket.protocol import identity
+from lokket.protocol.linking import AccountCode
 from lokket.relay.bus import LocalBus
 from lokket.relay.config import RelayConfig
 from lokket.relay.office import Caller
@@ -50,6 +51,9 @@ class Device:
         self.notices: list[Notice] = []
         self.wakes: set[int] = set()
         self.clock_error_ms = 0
+        self.recovery_code = ""
+        self.may_hang_up = False
+        self.hung_up = ""
         self.envelopes: list[bytes] = []  # every one that came, as the relay's bytes
         town.devices.append(self)
 
@@ -146,7 +150,9 @@ class Device:
             case events.Redial():
                 self.disconnect()
             case events.HangUp(sentence=sentence):
-                raise AssertionError(f"hung up: {sentence}")
+                assert self.may_hang_up, f"hung up: {sentence}"
+                self.hung_up = sentence
+                self.disconnect()
 
 
 class Town:
@@ -197,8 +203,8 @@ class Town:
     def account(self, name: str) -> Device:
         """A registered account's first device, online."""
         device = Device(self)
-        code = identity.new_recovery_code(self.entropy)
-        device.handle(events.CreateAccount("", name, ORIGIN, self.relay_key.public, code))
+        device.recovery_code = identity.new_recovery_code(self.entropy)
+        device.handle(events.CreateAccount("", name, ORIGIN, self.relay_key.public, device.recovery_code))
         device.connect()
         self.settle()
         return device
@@ -214,6 +220,27 @@ class Town:
         )
         admin.handle(events.AddDevice(device.told(events.DeviceMade)[0].device))
         self.settle(1_000)
+        device.connect()
+        self.settle()
+        return device
+
+    def recovering(
+        self, lost: Device, *, code: str = "", keep: tuple[int, ...] = (), name: str | None = None
+    ) -> Device:
+        """A fresh device that asks to recover the account of ``lost``; not yet connected."""
+        where = AccountCode(ORIGIN, self.relay_key.public, lost.me.genesis_hash).encode()
+        device = Device(self)
+        device.may_hang_up = True
+        device.recovery_code = identity.new_recovery_code(self.entropy)
+        device.handle(
+            events.RecoverAccount(
+                where, code or lost.recovery_code, device.recovery_code, keep, name, "new laptop"
+            )
+        )
+        return device
+
+    def recover(self, lost: Device, *, keep: tuple[int, ...] = (), name: str | None = None) -> Device:
+        device = self.recovering(lost, keep=keep, name=name)
         device.connect()
         self.settle()
         return device

@@ -101,8 +101,13 @@ class _Position:
     head: bytes
 
 
-def first_contact(update: AccountUpdate | bytes, account: bytes, now_s: int) -> AccountState:
-    """The account behind genesis hash ``account``, from its whole chain. RemoteError; expired is refused."""
+def first_contact(
+    update: AccountUpdate | bytes, account: bytes, now_s: int, *, owner: bool = False
+) -> AccountState:
+    """The account behind genesis hash ``account``, from its whole chain. RemoteError; expired is refused.
+
+    ``owner``: who holds the recovery code, and may come late.
+    """
     update = _decoded(update)
     if update.genesis is None:
         raise RemoteError("the genesis is missing", code="gap")
@@ -111,7 +116,7 @@ def first_contact(update: AccountUpdate | bytes, account: bytes, now_s: int) -> 
     start = _Position(0, genesis.account_key, genesis.recovery_commitment, 0, NO_PREVIOUS)
     end = _walk(account, start, update)
     _check_time(update.links[-1], now_s)
-    if now_s > update.links[-1].not_after_s + limits.CLOCK_SKEW_S:
+    if not owner and now_s > update.links[-1].not_after_s + limits.CLOCK_SKEW_S:
         raise RemoteError("the device list has expired: its owner has not renewed it", code="expired")
     devices = _follow(_Before({}, {}, frozenset(), 0, 0, 0), account, end.account_key, update)
     return new_state(genesis, update.rotations, update.last, update.body, devices)
