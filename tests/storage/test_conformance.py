@@ -441,3 +441,35 @@ async def test_held_names_every_row_of_an_account(storage: Storage) -> None:
     assert [column["envelope"] for column in columns[8:]] == [b"to alice", b"a letter from " + h("alice")]
     assert set(columns[8]) == {"id", "device_hash", "envelope_id", "expires_h", "envelope"}
     assert await storage.held(h("nobody")) == ()
+
+
+# --- deleting an account ---
+
+
+@pytest.mark.attack(48)
+async def test_a_deleted_account_leaves_nothing_but_its_resting_name(storage: Storage) -> None:
+    await storage.put_invite(InviteRow(h("of the relay"), None, NOW_S + 60), 1, NOW_S)
+    await storage.register(new_account("alice", name="alice"), h("of the relay"), NOW_S)
+    await storage.register(new_account("bob"), None, NOW_S)
+    await storage.put_list(next_list("alice", 2, 1, 2))
+    await storage.publish(device("alice"), 1, b"batch", b"\x00\x01")
+    await storage.put_invite(InviteRow(h("open"), h("alice"), NOW_S + 60), 5, NOW_S)
+    await storage.append((mail("bob", "a"), mail("alice", "b", head=account("alice", 2).head)), ROOMY)
+    await storage.delete_account(h("alice"), NOW_S)
+    assert await storage.account(h("alice")) is None
+    assert await storage.device(device("alice")) is None
+    assert await storage.take_pair(h("alice"), device("alice"), 0) is None
+    assert await storage.name("alice") is None
+    assert await storage.held(h("alice")) == ()
+    assert await waiting_ids(storage, "alice") == []
+    assert len(await waiting_ids(storage, "bob")) == 1
+    assert not await storage.token_open(h("open"), h("bob"), NOW_S)
+    assert not await storage.token_open(h("of the relay"), h("carol"), NOW_S)
+    rested_s = NOW_S + limits.NAME_REST_DAYS * limits.DAY_S
+    assert not await storage.claim_name(NameRow("alice", h("bob"), b"claim"), rested_s - 1)
+    await storage.delete_account(h("alice"), NOW_S + 5)  # again, and of nobody: nothing
+    await storage.delete_account(h("nobody"), NOW_S)
+    await storage.expire(rested_s, 100)
+    assert await storage.claim_name(NameRow("alice", h("bob"), b"claim"), rested_s)
+    counts = await storage.counts()
+    assert (counts.accounts, counts.devices) == (1, 1)

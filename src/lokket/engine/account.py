@@ -10,7 +10,7 @@ import msgspec
 from lokket import limits
 from lokket.codec import tls
 from lokket.crypto.primitives import sha256
-from lokket.engine import book, contacts, devices, invites, prekeys, upkeep
+from lokket.engine import book, contacts, devices, farewell, invites, prekeys, upkeep
 from lokket.engine.events import CreateAccount, HangUp, Online, Redial, Registered, TrustNotice
 from lokket.engine.records import Account, OutboxRow, rows, save
 from lokket.engine.step import Step, account_of, own_keys, own_state, require_account, save_account
@@ -87,7 +87,9 @@ def connected(step: Step, hello: api.Hello) -> None:
             "this device's clock and the relay's disagree: nothing is renewed or expires until they agree"
         )
         step.emit(TrustNotice("clock", _OWN, sentence))
-    if account.status == "new":
+    if account.status == "deleted":
+        farewell.done(step)
+    elif account.status == "new":
         _register(step, account, hello)
     elif account.status != "recovering":
         step.ask("login", login_request(step, account, hello))
@@ -176,6 +178,8 @@ def logged_in(step: Step, reply: api.Reply) -> None:
             account = _check_history(step, account, reply)
             save_account(step.tx, msgspec.structs.replace(account, confirmed=len(account.nonces)))
             resume(step, account, reply)
+        case api.Refused(code=api.LOGIN_REFUSED) if account.status == "deleting":
+            farewell.done(step)  # its answer was lost
         case api.Refused(sentence=sentence, retry_after_ms=retry_after_ms):
             # A joining device is refused until the admin device has listed it. One that was listed before
             # may have been revoked; a rotation can bring it back, so it goes on asking now and then.
@@ -187,6 +191,8 @@ def logged_in(step: Step, reply: api.Reply) -> None:
 def resume(step: Step, account: Account, reply: api.LoggedIn) -> None:
     """Online: ask again for everything that waited."""
     step.link.online = True
+    if farewell.resume(step):
+        return
     step.emit(Online(reply.mailbox))
     known = own_state(account) if account.state else None
     if known is None or (reply.key_epoch, reply.version) > (known.key_epoch, known.version):

@@ -17,6 +17,7 @@ from lokket.engine import (
     contacts,
     devices,
     events,
+    farewell,
     healing,
     incoming,
     invites,
@@ -108,6 +109,7 @@ _ANSWERS: Final[dict[str, Callable[[Step, str, api.Reply], None]]] = {
     "recover": lambda step, _, reply: recovery.answered(step, reply),
     "claim": lambda step, _, reply: recovery.claimed(step, reply),
     "list": lambda step, _, reply: devices.answered(step, reply),
+    "delete": lambda step, _, reply: farewell.answered(step, reply),
     "publish": lambda step, detail, reply: prekeys.published(step, int(detail), reply),
     "account": lambda step, detail, reply: contacts.chain_arrived(step, bytes.fromhex(detail), reply),
     "name": contacts.name_answered,
@@ -136,6 +138,8 @@ _COMMANDS: Final[dict[type, Callable[[Step, Any], None]]] = {
     events.MarkVerified: trust.verify,
     events.CreateInvite: invites.create,
     events.SendText: outbox.send_text,
+    events.RefillPrekeys: prekeys.refill,
+    events.DeleteAccount: farewell.begin,
     events.HandledNotices: outbox.handled,
 }
 _FIRST_COMMANDS: Final[dict[type, Callable[[Step, Any], None]]] = {  # in a vault without an account

@@ -170,6 +170,16 @@ class SendText:
 
 
 @dataclass(frozen=True, slots=True)
+class RefillPrekeys:
+    """Publish a new batch now: who suspects the old one, or wants first messages at full strength."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteAccount:
+    """On the admin device: the relay is to forget the account. There is no way back."""
+
+
+@dataclass(frozen=True, slots=True)
 class HandledNotices:
     """Everything up to this notice was written where the person reads it."""
 
@@ -191,6 +201,8 @@ Command: TypeAlias = (
     | UnblockContact
     | CreateInvite
     | SendText
+    | RefillPrekeys
+    | DeleteAccount
     | HandledNotices
 )
 Event: TypeAlias = Connected | Disconnected | Answered | Arrived | PairsLow | Tick | Command
@@ -317,6 +329,18 @@ class InviteMade:
 
 
 @dataclass(frozen=True, slots=True)
+class PrekeysPublished:
+    """The relay has batch ``number``."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class AccountDeleted:
+    """The relay knows the account no longer."""
+
+
+@dataclass(frozen=True, slots=True)
 class TrustNotice:
     """Something changed in who a contact is or what this account may rely on.
 
@@ -339,6 +363,8 @@ Notice: TypeAlias = (
     | ContactAdded
     | ErrandFailed
     | InviteMade
+    | PrekeysPublished
+    | AccountDeleted
     | TrustNotice
 )
 Effect: TypeAlias = Call | Acknowledge | Wake | Redial | HangUp | Notice

@@ -8,6 +8,7 @@ from lokket import limits
 from lokket.codec import tls
 from lokket.crypto.keys import MLKEMKeyPair, X25519KeyPair
 from lokket.engine import book
+from lokket.engine.events import PrekeysPublished, RefillPrekeys
 from lokket.engine.records import BatchRow, PrekeyRow, load, rows, save
 from lokket.engine.step import Step, own_keys, own_state, require_account
 from lokket.engine.store import BATCH, PREKEY, Transaction
@@ -83,6 +84,12 @@ def publish_anew(step: Step) -> None:
         step.call(f"publish:{newest[0]}", api.Publish(newest[1].public))
 
 
+def refill(step: Step, command: RefillPrekeys) -> None:
+    """A new batch, whatever is left of the last one. LocalError: this device is on no list yet."""
+    own_state(require_account(step.tx))
+    make(step)
+
+
 def rotate(step: Step) -> None:
     """A week old: a new signed prekey, last-resort key and batch of pairs."""
     newest = _newest(step.tx)
@@ -129,6 +136,7 @@ def published(step: Step, number: int, reply: api.Reply) -> None:
     match reply:
         case api.Ok():
             save(step.tx, BATCH, key, msgspec.structs.replace(row, public=b"", published=True))
+            step.emit(PrekeysPublished(number))
         case api.Refused(code=api.CONFLICT | api.INVALID):
             # Too old to be taken. The next login makes another; private halves age out like any.
             step.tx.delete(BATCH, key)

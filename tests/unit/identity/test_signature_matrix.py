@@ -26,7 +26,12 @@ from lokket.protocol.identity.keys import (
     verify_labelled_ed25519,
 )
 from lokket.protocol.identity.names import NAME_CLAIM
-from lokket.protocol.identity.statements import RELAY_HELLO, RELAY_LOGIN, RELAY_REGISTER
+from lokket.protocol.identity.statements import (
+    ACCOUNT_DELETE,
+    RELAY_HELLO,
+    RELAY_LOGIN,
+    RELAY_REGISTER,
+)
 from tests.support.entropy import SeededEntropy
 from tests.support.identity import NOW_S, found
 
@@ -34,7 +39,7 @@ from tests.support.identity import NOW_S, found
 
 ENTROPY = SeededEntropy("matrix")
 DATA = b"\x05" + b"the same bytes for all" * 2
-HYBRID_LABELS = (LIST_LINK, NAME_CLAIM, KEY_ROTATION, RELAY_REGISTER)
+HYBRID_LABELS = (LIST_LINK, NAME_CLAIM, KEY_ROTATION, RELAY_REGISTER, ACCOUNT_DELETE)
 ED25519_LABELS = (ACCEPT, RELAY_LOGIN, RELAY_REGISTER, RELAY_HELLO)
 IDENTITY_LABELS = (ACCEPT, RELAY_REGISTER, None)  # None: libsignal's unlabelled signature of a prekey
 BUNDLE_LABELS = (ACCEPT, prekeys.MANIFEST, RELAY_REGISTER)
@@ -133,6 +138,7 @@ class Objects:
         login = identity.LoginStatement(
             b"relay", relay.public, owner.hash, owner.device_hash, b"n" * 32, b"c" * 32, NOW_S
         )
+        delete = identity.DeleteStatement(b"relay", relay.public, owner.hash, b"n" * 32)
         claim = identity.sign_name_claim(owner.key, "matrix", owner.hash, NOW_S, entropy)
         batch, _ = prekeys.make_batch(
             keys, owner.hash, owner.device_hash, number=1, head=owner.state.head, now_s=NOW_S,
@@ -154,6 +160,7 @@ class Objects:
             "pair kem": pair.kem_signature,
             "hello": identity.sign_hello(relay, "relay", b"n" * 32, 1),
             "login": identity.sign_login(keys.auth, login),
+            "delete": identity.sign_delete(owner.key, delete, entropy),
             "register by account": proof.account,
             "register by identity": proof.identity,
             "register by auth": proof.auth,
@@ -192,6 +199,7 @@ class Objects:
             "pair kem": lambda s: bundle(kem_signature=s),
             "hello": lambda s: identity.check_hello("relay", relay.public, b"n" * 32, 1, s),
             "login": lambda s: identity.check_login(device.auth_key, login, s),
+            "delete": lambda s: identity.check_delete(owner.key.public, delete, s),
             "register by account": lambda s: registered(account=s),
             "register by identity": lambda s: registered(identity=s),
             "register by auth": lambda s: registered(auth=s),

@@ -32,6 +32,7 @@ from lokket.protocol.identity.keys import (
 RELAY_HELLO: Final = "relay hello"
 RELAY_LOGIN: Final = "relay login"
 RELAY_REGISTER: Final = "relay register"
+ACCOUNT_DELETE: Final = "account delete"
 ORIGIN_MAX_BYTES: Final = 255
 
 Origin = Annotated[bytes, OpaqueV(ORIGIN_MAX_BYTES)]
@@ -76,6 +77,16 @@ class RegisterStatement:
     token_hash: Bytes32
     genesis_hash: Bytes32
     device_hash: Bytes32
+    nonce: Bytes32  # the relay's
+
+
+@dataclass(frozen=True, slots=True)
+class DeleteStatement:
+    """What the account key signs to be forgotten by this relay, once and on this connection."""
+
+    origin: Origin
+    relay_key: Bytes32
+    genesis_hash: Bytes32
     nonce: Bytes32  # the relay's
 
 
@@ -144,3 +155,12 @@ def check_register(
     verify_labelled_ed25519(device.auth_key, RELAY_REGISTER, data, proof.auth)
     verify_labelled_ed25519(device.mls_key, RELAY_REGISTER, data, proof.mls)
     verify_bundle_key(device.bundle_key, RELAY_REGISTER, data, proof.bundle)
+
+
+def sign_delete(account: HybridKeyPair, statement: DeleteStatement, entropy: Entropy) -> HybridSignature:
+    return account.sign(ACCOUNT_DELETE, tls.encode(statement), entropy)
+
+
+def check_delete(account_key: HybridKey, statement: DeleteStatement, signature: HybridSignature) -> None:
+    """SignatureRefused. The relay has put its own origin, key and nonce into ``statement``."""
+    account_key.verify(ACCOUNT_DELETE, tls.encode(statement), signature)

@@ -145,6 +145,12 @@ class Storage(Protocol):
     async def put_list(self, change: ListChange) -> bool:
         """Compare-and-set. True also when ``change.account.head`` is the head already."""
 
+    async def delete_account(self, genesis_hash: bytes, now_s: int) -> None:
+        """Its rows go, with devices, prekeys and waiting mail; its name rests. Nobody there: nothing.
+
+        A token that it spent stays spent, without saying by whom.
+        """
+
     async def find(self, prefix: bytes, limit: int) -> tuple[bytes, ...]:
         """Genesis hashes that begin with ``prefix``: for the operator, never for a caller."""
 

@@ -125,6 +125,26 @@ def put_list(db: apsw.Connection, change: ListChange) -> bool:
     return True
 
 
+def delete_account(db: apsw.Connection, genesis_hash: bytes, now_s: int) -> None:
+    devices = "SELECT id FROM devices WHERE genesis_hash = ?"
+    hashes = "SELECT device_hash FROM devices WHERE genesis_hash = ?"
+    for sql in (
+        f"DELETE FROM mail WHERE device IN ({devices})",  # noqa: S608 (constants)
+        f"DELETE FROM batches WHERE device_hash IN ({hashes})",  # noqa: S608
+        "DELETE FROM devices WHERE genesis_hash = ?",
+        "DELETE FROM heads WHERE genesis_hash = ?",
+        "DELETE FROM accounts WHERE genesis_hash = ?",
+        "DELETE FROM invites WHERE creator = ? AND spent_by IS NULL",
+        "UPDATE invites SET creator = x'' WHERE creator = ?",
+        "UPDATE invites SET spent_by = x'' WHERE spent_by = ?",
+    ):
+        db.execute(sql, (genesis_hash,))
+    db.execute(
+        "UPDATE names SET freed_s = coalesce(freed_s, ?), claim = x'' WHERE genesis_hash = ?",
+        (now_s, genesis_hash),
+    )
+
+
 def _insert_head(db: apsw.Connection, account: AccountRow) -> None:
     db.execute("INSERT INTO heads (genesis_hash, head) VALUES (?, ?)", (account.genesis_hash, account.head))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 
 from lokket import limits
 from lokket.relay.storage.base import (
@@ -96,6 +96,24 @@ class MemoryStorage:
         for device_hash in change.device_hashes:
             self._devices.setdefault(device_hash, _Device(genesis_hash))
         return True
+
+    async def delete_account(self, genesis_hash: bytes, now_s: int) -> None:
+        account = self._accounts.pop(genesis_hash, None)
+        if account is not None:
+            del self._ids[account.account_id], self._heads[genesis_hash]
+        for key in [key for key, device in self._devices.items() if device.genesis_hash == genesis_hash]:
+            del self._devices[key]
+        for token_hash, (row, spent_by) in list(self._invites.items()):
+            if row.creator == genesis_hash and spent_by is None:
+                del self._invites[token_hash]
+            elif genesis_hash in (row.creator, spent_by):
+                creator = b"" if row.creator == genesis_hash else row.creator
+                spender = b"" if spent_by == genesis_hash else spent_by
+                self._invites[token_hash] = (replace(row, creator=creator), spender)
+        for name in self._names.values():
+            if name.row.genesis_hash == genesis_hash:
+                name.freed_s = now_s if name.freed_s is None else name.freed_s
+                name.row = replace(name.row, claim=b"")
 
     async def find(self, prefix: bytes, limit: int) -> tuple[bytes, ...]:
         return tuple(sorted(key for key in self._accounts if key.startswith(prefix)))[:limit]

@@ -191,6 +191,9 @@ class SQLiteStorage(SQLiteReader):
     async def put_list(self, change: ListChange) -> bool:
         return await self._writer.run(lambda db: jobs.put_list(db, change), grows=True)
 
+    async def delete_account(self, genesis_hash: bytes, now_s: int) -> None:
+        await self._writer.run(lambda db: jobs.delete_account(db, genesis_hash, now_s), grows=False)
+
     # --- devices and their prekeys ---
 
     async def login(self, device_hash: bytes, client_nonce: bytes) -> DeviceRow | None:

@@ -1,0 +1,32 @@
+"""Forgetting an account: its mailboxes, prekeys, list and devices go; its name rests for a year."""
+
+from __future__ import annotations
+
+from lokket.codec import tls
+from lokket.protocol.identity import AccountState, DeleteStatement, HybridSignature, check_delete
+from lokket.relay.accounts import stored_account
+from lokket.relay.office import Caller, Moment, Office
+from lokket.wire import api
+
+
+async def delete_account(
+    office: Office, caller: Caller, request: api.DeleteAccount, moment: Moment
+) -> api.Ok:
+    """By the account key alone, over this connection's greeting: a device, or its thief, cannot.
+
+    Mail that waits for others stays: it is theirs.
+    """
+    office.spend("list", caller.genesis_hash, moment)
+    row = await stored_account(office, caller.genesis_hash)
+    state = AccountState.decode(row.state)
+    statement = DeleteStatement(
+        office.config.origin.encode(), office.key.public, caller.genesis_hash, caller.hello.nonce
+    )
+    check_delete(state.account_key, statement, tls.decode(HybridSignature, request.signature))
+    await office.storage.delete_account(caller.genesis_hash, moment.now_s)
+    for device_hash in state.body.device_hashes:
+        other = office.sessions.get(device_hash)
+        if other is not None:
+            office.unseat(other)
+            other.close(api.UNKNOWN, "the account was deleted")
+    return api.Ok()
