@@ -28,7 +28,7 @@ def live(seed: int, profile: Profile) -> World:
         pytest.fail(f"{error}\nreplay: python -m tests.sim --seed {seed} --profile {profile.name}")
 
 
-@pytest.mark.attack(10, 11, 23, 25, 30, 38, 43, 44, 95, 96)
+@pytest.mark.attack(23, 38, 43, 44, 95, 96)
 @pytest.mark.parametrize("first", range(0, 200, CHUNK))
 def test_worlds(first: int) -> None:
     for seed in range(first, first + CHUNK):
