@@ -32,8 +32,8 @@ def chunk(message: bytes, index: int) -> bytes:
     start = CHUNK_BYTES * index
     if start < len(message):
         return message[start : start + CHUNK_BYTES]
-    points = range(len(message) // CHUNK_BYTES)
-    return _interpolate(points, _message_weights(len(points)), _tables_of(message), index)
+    count = len(message) // CHUNK_BYTES
+    return _combine(_tables_of(message), _message_selectors(count, index))
 
 
 def decode(chunks: Mapping[int, bytes], count: int) -> bytes:
@@ -43,10 +43,10 @@ def decode(chunks: Mapping[int, bytes], count: int) -> bytes:
     points = sorted(chunks)[:count]
     if points[-1] < count:
         return b"".join(chunks[index] for index in points)
-    sums = _tables_of(b"".join(chunks[point] for point in points))
+    tables = _tables_of(b"".join(chunks[point] for point in points))
     weights = _weights(points)
     return b"".join(
-        chunks[index] if index in chunks else _interpolate(points, weights, sums, index)
+        chunks[index] if index in chunks else _combine(tables, _selectors(points, weights, index))
         for index in range(count)
     )
 
@@ -71,28 +71,43 @@ def _tables_of(chunks: bytes) -> list[list[int]]:
     return tables
 
 
-def _interpolate(points: Sequence[int], weights: Sequence[int], tables: list[list[int]], at: int) -> bytes:
-    """Lagrange: the sum over i of value_i * weight_i * product over j of (at - j) / (at - i).
+def _combine(tables: list[list[int]], selectors: Sequence[bytes]) -> bytes:
+    """The chunk that is the sum of all chunks, each times its coefficient.
 
-    Products are carry-less: a value is shifted by every set bit of its coefficient, four values at once.
+    Products are carry-less: from the highest bit down, the sum of the chunks whose coefficients have the
+    bit is added to twice what there is, four chunks at once.
+    """
+    total = 0
+    for sums, selector in zip(tables, selectors, strict=True):
+        part = 0
+        for selected in selector:
+            part = part << 1 ^ sums[selected]
+        total ^= part
+    return _reduce(total)
+
+
+def _selectors(points: Sequence[int], weights: Sequence[int], at: int) -> tuple[bytes, ...]:
+    """Lagrange's coefficients, bit by bit: weight_i * product over j of (at - j) / (at - i).
+
+    For every four points 16 bytes, highest bit first, each saying whose coefficients have that bit.
     """
     powers, logs = _powers()
     differences = [logs[at ^ point] for point in points]
     product = sum(differences)
-    coefficients = [
-        powers[(product + weight - difference) % _GROUP]
-        for weight, difference in zip(weights, differences, strict=True)
-    ]
-    total = 0
-    for place, sums in enumerate(tables):
+    selectors = []
+    for start in range(0, len(points), _TOGETHER):
         planes = 0
-        for bit, coefficient in enumerate(coefficients[place * _TOGETHER : (place + 1) * _TOGETHER]):
+        for bit, place in enumerate(range(start, min(start + _TOGETHER, len(points)))):
+            coefficient = powers[(product + weights[place] - differences[place]) % _GROUP]
             planes |= (_BIT_PLANES[coefficient >> 8] << 64 | _BIT_PLANES[coefficient & 0xFF]) << bit
-        part = 0
-        for selected in planes.to_bytes(16, "big"):
-            part = part << 1 ^ sums[selected]
-        total ^= part
-    return _reduce(total)
+        selectors.append(planes.to_bytes(16, "big"))
+    return tuple(selectors)
+
+
+@lru_cache(maxsize=1024)
+def _message_selectors(count: int, index: int) -> tuple[bytes, ...]:
+    """Coefficients of chunk ``index`` in the ``count`` chunks of a message: the same for every message."""
+    return _selectors(range(count), _message_weights(count), index)
 
 
 def _reduce(total: int) -> bytes:

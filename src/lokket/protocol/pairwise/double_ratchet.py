@@ -132,8 +132,9 @@ def _begin_step(state: DoubleRatchet, ratchet_key: bytes, entropy: Entropy, work
     """The receiving half of a DH ratchet step, and a fresh own key for the sending half."""
     check_x25519_encoding(ratchet_key)
     work.exchanges += 1
-    if not state.chain_key:
+    if not state.chain_key:  # no honest peer turns twice without an answer
         state = _finish_step(state)
+        work.exchanges += 1
     root, chain_key = _root_step(state.root, state.own.exchange(ratchet_key))
     kept = state.receiving[1 - RECEIVER_CHAINS_MAX :]
     own = X25519KeyPair(entropy.draw(32))

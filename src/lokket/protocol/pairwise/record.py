@@ -80,8 +80,12 @@ class Archived:
 
     @property
     def session(self) -> Session:
+        """LocalError: the stored bytes are damaged."""
         if self._session is None:
-            self._session = _decode_session(self._data or b"")
+            try:
+                self._session = _decode_session(self._data or b"")
+            except DecodeError:
+                raise LocalError("a stored session is damaged") from None
         return self._session
 
     @property
@@ -183,10 +187,10 @@ def _decode_archived(data: bytes, position: int, count: int) -> tuple[tuple[Arch
     start = index_end
     for place in range(position, index_end, _ARCHIVED.size):
         archived_ms, size = _ARCHIVED.unpack_from(data, place)
-        one = Archived(archived_ms, None, data[start : start + size])
-        archived.append(one)
+        archived.append(Archived(archived_ms, None, data[start : start + size]))
         start += size
-        _ = one.session
+    if start > len(data):
+        raise DecodeError("a session record's archive is cut short")
     return tuple(archived), start
 
 
