@@ -20,6 +20,7 @@ class Profile:
     device_crash: float = 0.0  # per step
     relay_crash: float = 0.0  # per pause at its storage
     partitions: int = 0
+    partition_ms: tuple[int, int] = (500, 30_000)
     clock_jumps: int = 0
     clock_reach_s: int = 0
     invites: int = 0
@@ -43,6 +44,7 @@ class Profile:
         return replace(self, **changes)
 
 
+DAY_MS: Final = 86_400_000
 ROUGH: Final = Weather(delay_ms=(1, 400), slow=0.02, breaks=0.02, repeats=0.05)
 
 CALM: Final = Profile("calm", begin="nothing", duration_ms=20_000)
@@ -71,6 +73,17 @@ PROFILES: Final = {
         ),
         Profile("clocks", clock_jumps=5, clock_reach_s=3 * 86_400, weather=ROUGH),
         Profile("crowd", "acquainted", 4, (4, 8), weather=ROUGH, device_crash=0.01, relay_crash=0.002),
+        Profile(
+            "weeks",
+            "acquainted",
+            2,
+            (25, 35),
+            24 * DAY_MS,
+            Weather(breaks=0.01),
+            partitions=4,
+            partition_ms=(DAY_MS, 9 * DAY_MS),
+            patience_ms=DAY_MS,
+        ),
         Profile("long", "acquainted", 2, (250, 250), 600_000, Weather(breaks=0.003, repeats=0.01)),
     )
 }

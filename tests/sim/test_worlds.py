@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from lokket.engine import views
+
 from .invariants import digest
 from .profiles import PROFILES, Profile, of_seed
 from .world import World
@@ -20,19 +22,20 @@ CHUNK = 10
 ROOT = Path(__file__).parents[2]
 
 
-def live(seed: int, profile: Profile) -> World:
+def live(seed: int, profile: Profile, replay: str = "") -> World:
     """A failure says how to see it again."""
     try:
         return World(seed, profile).run()
     except AssertionError as error:
-        pytest.fail(f"{error}\nreplay: python -m tests.sim --seed {seed} --profile {profile.name}")
+        replay = replay or f"python -m tests.sim --seed {seed} --profile {profile.name}"
+        pytest.fail(f"{error}\nsee it again: {replay}")
 
 
 @pytest.mark.attack(23, 38, 43, 44, 95, 96)
 @pytest.mark.parametrize("first", range(0, 200, CHUNK))
 def test_worlds(first: int) -> None:
     for seed in range(first, first + CHUNK):
-        live(seed, of_seed(seed))
+        live(seed, of_seed(seed), f"make sim SEED={seed}")
 
 
 @pytest.mark.attack(61)
@@ -45,6 +48,12 @@ def test_clocks_that_jump_by_days_lose_nothing() -> None:
 def test_long_world_passes_several_spqr_epochs(seed: int) -> None:
     world = live(seed, PROFILES["long"])
     assert max(epochs(world)) >= 3
+
+
+def test_weeks_pass_with_lists_renewed_and_prekeys_rotated() -> None:
+    world = live(1, PROFILES["weeks"])
+    assert all(len(device.vault.rows["batch"]) >= 3 for device in world.devices.values())
+    assert all(device.look(views.health, device.now_ms).warnings == () for device in world.devices.values())
 
 
 def epochs(world: World) -> list[int]:

@@ -171,7 +171,7 @@ class World:
             plan.extend((random.randrange(profile.duration_ms), act) for _ in range(count))
 
         some(random.randint(*profile.texts), self.say_something)
-        some(profile.partitions, lambda: self._anyone().go_offline(random.randrange(500, 30_000)))
+        some(profile.partitions, lambda: self._anyone().go_offline(random.randrange(*profile.partition_ms)))
         some(profile.clock_jumps, self._jump_clock)
         some(profile.invites, self._invite)
         return plan
