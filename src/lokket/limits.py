@@ -123,7 +123,7 @@ TIDY_IDLE_S: Final = 5  # without work, until the vault's log is cut
 # --- backups and exports (docs/backup.md) ---
 STREAM_CHUNKS_MAX: Final = 1 << 24  # of 64 KiB: 1 TiB under one key, far below the cipher's own bound
 BACKUP_HEADER_MAX_BYTES: Final = 4_096
-BACKUP_RECORD_MAX_BYTES: Final = 256 * 1024
+BACKUP_RECORD_MAX_BYTES: Final = 1024 * 1024  # a contact whose account rotated 64 times
 BACKUP_RECORDS_MAX: Final = 50_000_000
 BACKUP_CONTACTS_MAX: Final = 100_000
 BACKUP_MEMORY_KIB: Final = 256 * 1024  # Argon2id over a backup's passphrase
@@ -133,7 +133,7 @@ BACKUP_MEMORY_MIN_KIB: Final = 64 * 1024  # an archive that asks for less is ref
 BACKUPS_KEPT: Final = 3  # in the folder of automatic backups
 BACKUP_EVERY_S: Final = DAY_S
 IMPORT_BATCH: Final = 256  # records that share one transaction
-EXPORT_LINE_MAX_BYTES: Final = 1024 * 1024
+EXPORT_LINE_MAX_BYTES: Final = 2 * 1024 * 1024
 
 # --- clocks ---
 CLOCK_SKEW_S: Final = 300  # how far two honest clocks may disagree

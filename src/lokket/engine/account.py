@@ -10,7 +10,7 @@ import msgspec
 from lokket import limits
 from lokket.codec import tls
 from lokket.crypto.primitives import sha256
-from lokket.engine import book, contacts, devices, farewell, invites, prekeys, upkeep
+from lokket.engine import book, contacts, devices, farewell, invites, linking, prekeys, upkeep
 from lokket.engine.events import CreateAccount, HangUp, Online, Redial, Registered, TrustNotice
 from lokket.engine.records import Account, OutboxRow, rows, save
 from lokket.engine.step import Step, account_of, own_keys, own_state, require_account, save_account
@@ -92,6 +92,7 @@ def connected(step: Step, hello: api.Hello) -> None:
     elif account.status == "new":
         _register(step, account, hello)
     elif account.status != "recovering":
+        linking.knock_again(step)
         step.ask("login", login_request(step, account, hello))
 
 
@@ -202,6 +203,7 @@ def resume(step: Step, account: Account, reply: api.LoggedIn) -> None:
         prekeys.resume(step, reply)
     contacts.resume(step)
     invites.resume(step)
+    linking.resume(step)
     upkeep.run(step)
 
 

@@ -109,9 +109,13 @@ def calls_itself(step: Step, contact: Contact, name: str | None) -> None:
         announce(step, rename(step.tx, contact, petname, auto_named=True))
 
 
+def is_petname(petname: str) -> bool:
+    return 1 <= len(petname) <= _PETNAME_MAX_CHARS and petname.isprintable() and petname == petname.strip()
+
+
 def check_petname(tx: Transaction, petname: str) -> None:
     """LocalError: unusable or in use."""
-    if not 1 <= len(petname) <= _PETNAME_MAX_CHARS or not petname.isprintable() or petname != petname.strip():
+    if not is_petname(petname):
         raise LocalError("a petname has 1 to 64 printable characters")
     if tx.get(PETNAME, petname.encode()) is not None or tx.get(ERRAND, errand_key(petname)) is not None:
         raise LocalError(f"you have a contact called {petname!r} already: choose another petname")

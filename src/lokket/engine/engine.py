@@ -19,8 +19,10 @@ from lokket.engine import (
     events,
     farewell,
     healing,
+    history,
     incoming,
     invites,
+    linking,
     outbox,
     outgoing,
     prekeys,
@@ -83,6 +85,8 @@ class Engine:
             return
         incoming.send_receipts(step)
         healing.run(step)
+        linking.run(step)
+        history.run(step)
         if step.link.online:
             step.ask_due()
             upkeep.run(step)
@@ -98,7 +102,7 @@ class Engine:
 
 def _may_wait(call: str) -> bool:
     """Questions that are simply asked again; the others have rules of their own."""
-    return call.partition(":")[0] not in ("register", "login", "recovery-chain", "recover", "send")
+    return call.partition(":")[0] not in ("register", "login", "recovery-chain", "recover", "knock", "send")
 
 
 # The room that asked, by the first word of a call's name; what it asked for is the rest.
@@ -108,6 +112,8 @@ _ANSWERS: Final[dict[str, Callable[[Step, str, api.Reply], None]]] = {
     "recovery-chain": lambda step, _, reply: recovery.chain_arrived(step, reply),
     "recover": lambda step, _, reply: recovery.answered(step, reply),
     "claim": lambda step, _, reply: recovery.claimed(step, reply),
+    "meet": lambda step, detail, reply: linking.met(step, bytes.fromhex(detail), reply),
+    "knock": lambda step, _, reply: linking.knocked(step, reply),
     "list": lambda step, _, reply: devices.answered(step, reply),
     "delete": lambda step, _, reply: farewell.answered(step, reply),
     "publish": lambda step, detail, reply: prekeys.published(step, int(detail), reply),
@@ -127,6 +133,10 @@ def _answered(step: Step, call: str, reply: api.Reply) -> None:
 
 
 _COMMANDS: Final[dict[type, Callable[[Step, Any], None]]] = {
+    events.OpenLink: linking.open_link,
+    events.ConfirmLink: linking.confirm,
+    events.CancelLink: linking.cancel,
+    events.GiveHistory: history.give,
     events.AddDevice: devices.add,
     events.RevokeDevice: devices.revoke,
     events.RenameDevice: siblings.rename,
@@ -145,6 +155,7 @@ _COMMANDS: Final[dict[type, Callable[[Step, Any], None]]] = {
 _FIRST_COMMANDS: Final[dict[type, Callable[[Step, Any], None]]] = {  # in a vault without an account
     events.CreateAccount: account.create,
     events.JoinAsDevice: devices.join,
+    events.LinkDevice: linking.join,
     events.RecoverAccount: recovery.begin,
 }
 

@@ -6,9 +6,11 @@ Events come from the relay's socket, from a person and from the clock. Effects a
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from lokket.engine.commands import *  # noqa: F403  -- one contract, in two files for length
+from lokket.engine.commands import Command
 from lokket.wire import api
 
 # --- events: the relay ---
@@ -51,160 +53,6 @@ class Tick:
     """The time asked for by ``Wake`` has come, or simply: look at the clock."""
 
 
-# --- events: a person (each raises LocalError in ``handle`` when it cannot be done) ---
-
-
-@dataclass(frozen=True, slots=True)
-class CreateAccount:
-    """Makes every key. ``link``: an invite as text, or "" for an open relay given by the other two."""
-
-    link: str
-    name: str | None
-    origin: str = ""
-    relay_key: bytes = b""
-    recovery_code: str = ""  # made by the caller with identity.new_recovery_code, shown once, not kept
-
-
-@dataclass(frozen=True, slots=True)
-class JoinAsDevice:
-    """This vault becomes a further device of an existing account: makes its keys, emits ``DeviceMade``."""
-
-    genesis: bytes
-    number: int
-    added_version: int  # of the list that will name this device first
-    origin: str
-    relay_key: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class RecoverAccount:
-    """This vault becomes the admin device of an account whose admin device is lost, by its recovery code.
-
-    Every other device but those in ``keep`` is revoked. ``next_code`` as in ``CreateAccount``: it replaces
-    the used one.
-    """
-
-    account: str  # linking.AccountCode
-    recovery_code: str
-    next_code: str
-    keep: tuple[int, ...] = ()
-    name: str | None = None  # at the relay: claimed anew, under the new account key
-    device_name: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class AddDevice:
-    """On the admin device: put a made Device on the list (version + 1)."""
-
-    device: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class RevokeDevice:
-    """On the admin device: a list without this device. The admin device itself is replaced by recovery."""
-
-    number: int
-
-
-@dataclass(frozen=True, slots=True)
-class RenameDevice:
-    """What the person calls one of their devices; only these devices learn it."""
-
-    number: int
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class AddContact:
-    """By invite link, or by ``name`` looked up once at the relay, under a petname of one's own choice."""
-
-    petname: str
-    link: str = ""
-    name: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class AcceptContact:
-    """Accept a stranger's request, or a contact's new account key after a rotation."""
-
-    petname: str
-
-
-@dataclass(frozen=True, slots=True)
-class MarkVerified:
-    """The safety numbers were compared, or ``code`` (a scanned verify-QR) is checked."""
-
-    petname: str
-    code: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class RenameContact:
-    petname: str
-    new_petname: str
-
-
-@dataclass(frozen=True, slots=True)
-class BlockContact:
-    """From here on their mail is dropped unshown: no receipt, no notice, no answer of any kind."""
-
-    petname: str
-
-
-@dataclass(frozen=True, slots=True)
-class UnblockContact:
-    """What was dropped stays dropped."""
-
-    petname: str
-
-
-@dataclass(frozen=True, slots=True)
-class CreateInvite:
-    pass
-
-
-@dataclass(frozen=True, slots=True)
-class SendText:
-    petname: str
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class RefillPrekeys:
-    """Publish a new batch now: who suspects the old one, or wants first messages at full strength."""
-
-
-@dataclass(frozen=True, slots=True)
-class DeleteAccount:
-    """On the admin device: the relay is to forget the account. There is no way back."""
-
-
-@dataclass(frozen=True, slots=True)
-class HandledNotices:
-    """Everything up to this notice was written where the person reads it."""
-
-    order: int
-
-
-Command: TypeAlias = (
-    CreateAccount
-    | JoinAsDevice
-    | RecoverAccount
-    | AddDevice
-    | RevokeDevice
-    | RenameDevice
-    | AddContact
-    | AcceptContact
-    | MarkVerified
-    | RenameContact
-    | BlockContact
-    | UnblockContact
-    | CreateInvite
-    | SendText
-    | RefillPrekeys
-    | DeleteAccount
-    | HandledNotices
-)
 Event: TypeAlias = Connected | Disconnected | Answered | Arrived | PairsLow | Tick | Command
 
 # --- effects ---
@@ -253,6 +101,46 @@ class HangUp:
 class Registered:
     genesis_hash: bytes
     name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LinkCodeMade:
+    """What the new device is given: a secret for ten minutes."""
+
+    code: str = field(repr=False)
+    expires_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinkAsked:
+    """A device answered the code. It calls itself ``name``; its number is on its own screen only."""
+
+    name: str
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class LinkNumber:
+    """On the new device: 12 digits for the person to type on the admin device."""
+
+    number: str
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """This device is on its account's list now."""
+
+    genesis_hash: bytes
+    device_number: int
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryProgress:
+    """Messages that came from another of our devices, of about ``total``."""
+
+    received: int
+    total: int
+    done: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +224,23 @@ class PrekeysPublished:
 
 
 @dataclass(frozen=True, slots=True)
+class BackupBegun:
+    counter: int
+    created_s: int
+    genesis_hash: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """Of one ``ImportRecords``: new rows, what was there already, and what did not hold."""
+
+    contacts: int
+    messages: int
+    known: int
+    refused: int
+
+
+@dataclass(frozen=True, slots=True)
 class AccountDeleted:
     """The relay knows the account no longer."""
 
@@ -355,6 +260,11 @@ class TrustNotice:
 
 Notice: TypeAlias = (
     Registered
+    | LinkCodeMade
+    | LinkAsked
+    | LinkNumber
+    | Listed
+    | HistoryProgress
     | Recovered
     | Online
     | DeviceMade
@@ -365,6 +275,8 @@ Notice: TypeAlias = (
     | InviteMade
     | PrekeysPublished
     | AccountDeleted
+    | BackupBegun
+    | Imported
     | TrustNotice
 )
 Effect: TypeAlias = Call | Acknowledge | Wake | Redial | HangUp | Notice

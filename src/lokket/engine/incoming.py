@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lokket import limits
-from lokket.engine import book, healing, invites, outbox, sessions, siblings, streams, trust
+from lokket.engine import book, healing, invites, outbox, own_mail, sessions, streams, trust
 from lokket.engine.events import Acknowledge, MessageShown
 from lokket.engine.prekeys import StoredPreKeys, delete_used
 from lokket.engine.records import (
@@ -299,8 +299,9 @@ def _apply(step: Step, verified: Verified) -> None:
             invites.answered(step, contact, verified.body, verified.session_id)
         case content.Card():
             _card(step, verified.body)
-        case content.DeviceName():
-            siblings.name_received(step, verified.body)
+        case content.DeviceName() | content.History() | content.HistoryAsk() | content.HistoryPage():
+            own_mail.received(step, opened.device_hash, verified.body)
+            _owe_receipt(step, None, header)
         case content.Heal() if book.may_be_answered(step.tx, opened.genesis_hash):
             healing.answer(step, contact, opened.device_hash, verified.body)
         case None:

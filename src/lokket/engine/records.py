@@ -65,6 +65,37 @@ class PendingList(Record, frozen=True):
     rotation: bytes = b""
 
 
+class Meeting(Record, frozen=True):
+    """A code for a new device that is shown, and who answered it."""
+
+    secret: bytes
+    number: int
+    added_version: int
+    expires_s: int
+    device: bytes = b""  # empty: nobody came yet
+    device_hash: bytes = b""
+    name: str = ""
+
+
+class Knock(Record, frozen=True):
+    """What a joining device leaves at the relay until it is listed."""
+
+    token: bytes  # secret
+    sealed: bytes
+    until_s: int
+
+
+class Transfer(Record, frozen=True):
+    """History coming from another of our devices. ``place``: in its order, as far as we have it."""
+
+    giver: bytes  # device hash
+    place: bytes
+    received: int
+    total: int  # as it was offered
+    asked_ms: int = 0
+    done: bool = False
+
+
 class Recovery(Record, frozen=True):
     """A recovery whose chain has not been seen yet. Secret; gone once the rotation is signed."""
 
@@ -214,6 +245,16 @@ class Errand(Record, frozen=True):
     invite_secret: bytes = b""
     creator_device: bytes = b""
     claim: bytes = b""  # identity.SignedNameClaim, until the chain confirms it
+
+
+class BackupState(Record, frozen=True):
+    """Of this device's backups. ``key`` is secret: what opens them all."""
+
+    key: bytes
+    wrapped: bytes = b""  # passphrase.WrappedKey: the key under a passphrase, if the person chose one
+    counter: int = 0  # of the last archive of this account that was made or seen here
+    written_s: int = 0  # when the last one was on its disk
+    folder: str = ""  # where automatic ones go; empty: there are none
 
 
 class NoticeRow(Record, frozen=True):

@@ -12,7 +12,7 @@ import msgspec
 from lokket.codec import tls
 from lokket.crypto.primitives import equal
 from lokket.engine import account as own_account
-from lokket.engine import book, devices, siblings
+from lokket.engine import book, devices, history, siblings
 from lokket.engine.events import HangUp, RecoverAccount, Recovered, Redial
 from lokket.engine.records import Account, DeviceName, PendingList, Recovery, load, pack, save, unpack
 from lokket.engine.step import Step, account_of, own_state, require_account, save_account
@@ -57,6 +57,7 @@ def begin(step: Step, command: RecoverAccount) -> None:
     )
     row = Recovery(command.recovery_code, command.next_code, command.keep, command.device_name)
     save(step.tx, ACCOUNT, _KEY, row)
+    history.want(step)
 
 
 def connected(step: Step) -> None:

@@ -73,6 +73,13 @@ def share_names(step: Step, device_hash: bytes) -> None:
         tell(step, content.DeviceName(known.device_hash, known.name, known.time_ms), device_hash)
 
 
+def spread_name(step: Step, device_hash: bytes) -> None:
+    """Whoever knows how the new device is called tells the others."""
+    for known in require_account(step.tx).device_names:
+        if known.device_hash == device_hash:
+            tell(step, content.DeviceName(device_hash, known.name, known.time_ms))
+
+
 def forget_name(step: Step, device_hash: bytes) -> None:
     account = require_account(step.tx)
     kept = tuple(known for known in account.device_names if known.device_hash != device_hash)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from lokket.engine import book, devices, outbox, prekeys, siblings
+from lokket.engine import book, devices, history, outbox, prekeys, siblings
 from lokket.engine.events import MarkVerified, TrustNotice
 from lokket.engine.records import Contact, PeerDevice, load, save
 from lokket.engine.step import Step, own_state, require_account, save_account
@@ -69,6 +69,10 @@ def _own_change(step: Step, change: identity.Change, own_device: bytes, gone: se
                 outbox.device_added(step, account.genesis_hash, device_hash, gone)
                 _share_contacts(step, device_hash)
                 siblings.share_names(step, device_hash)
+                siblings.spread_name(step, device_hash)
+                history.offer(step, device_hash)
+                siblings.spread_name(step, device_hash)
+                history.offer(step, device_hash)
             step.emit(TrustNotice("device-added", _OWN, f"device {number} was added to your account"))
         case identity.DeviceRemoved(device_hash=device_hash, number=number):
             if device_hash == own_device:
@@ -76,6 +80,7 @@ def _own_change(step: Step, change: identity.Change, own_device: bytes, gone: se
                 return
             forget_device(step, device_hash)
             siblings.forget_name(step, device_hash)
+            history.forget(step, device_hash)
             step.emit(TrustNotice("device-removed", _OWN, f"device {number} was removed from your account"))
         case identity.Rotated():
             # The key that this device may hold is void.

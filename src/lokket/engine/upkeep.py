@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lokket import limits
-from lokket.engine import devices, invites, outbox, prekeys
+from lokket.engine import devices, invites, linking, outbox, prekeys
 from lokket.engine.records import HeldEnvelope, OutboxRow, rows
 from lokket.engine.step import Step, account_of, own_state
 from lokket.engine.store import ACCOUNT, AWAITING, FIRST_MESSAGE, INBOX, SEEN
@@ -37,6 +37,8 @@ def _renew_list(step: Step) -> None:
     account = account_of(step.tx)
     if account is None or not account.state or not devices.is_admin(account) or account.pending_list:
         return
+    if linking.meeting_of(step.tx) is not None:
+        return  # its code names the place that the next list has
     state = own_state(account)
     if account.status != "active" or step.now_s - state.link.issued_s < limits.LIST_RENEW_DAYS * limits.DAY_S:
         return

@@ -11,7 +11,7 @@ from lokket.engine.engine import Engine
 from lokket.engine.events import Event, Notice
 from lokket.engine.records import HeldEnvelope, rows
 from lokket.engine.step import own_state, require_account
-from lokket.errors import LocalError
+from lokket.errors import LokketError
 from lokket.protocol import identity
 from lokket.protocol.linking import AccountCode
 from lokket.relay.bus import LocalBus
@@ -62,7 +62,7 @@ class Device:
         transaction = self.vault.begin()
         try:
             effects = self.engine.handle(transaction, event, self.now_ms, self.town.entropy)
-        except LocalError:
+        except LokketError:
             transaction.rollback()
             raise
         transaction.commit()
