@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING
 
 from lokket.engine import events, views
 from lokket.engine.events import Effect, Event
-from lokket.engine.records import Healing, HeldEnvelope, OutboxRow, unpack
-from lokket.engine.store import AWAITING, ERRAND, HEALING, INBOX, OUTBOX, RECEIPT, SEEN
+from lokket.engine.records import HeldEnvelope, OutboxRow, unpack
+from lokket.engine.store import AWAITING, ERRAND, INBOX, OUTBOX, RECEIPT, SEEN
 from lokket.protocol.pairwise.messages import SignalMessage, decode_prekey_message
 from lokket.wire import api, content
 
@@ -169,9 +169,8 @@ class Watch:
         for held in (unpack(HeldEnvelope, value) for value in rows[INBOX].values()):
             if held.awaits:
                 waiting.append(f"mail that waits for account {held.awaits.hex()[:6]}")
-        for healing in (unpack(Healing, value) for value in rows[HEALING].values()):
-            if healing.due_ms:
-                waiting.append("envelopes to ask for again")
+            if held.to_heal:
+                waiting.append("mail to ask for again")
         return waiting
 
     def quarantined(self) -> Counter[str]:
