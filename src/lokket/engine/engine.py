@@ -14,6 +14,8 @@ from lokket import limits
 from lokket.crypto.entropy import Entropy
 from lokket.engine import (
     account,
+    archive,
+    backups,
     contacts,
     devices,
     events,
@@ -150,6 +152,12 @@ _COMMANDS: Final[dict[type, Callable[[Step, Any], None]]] = {
     events.SendText: outbox.send_text,
     events.RefillPrekeys: prekeys.refill,
     events.DeleteAccount: farewell.begin,
+    events.UseBackupKey: backups.use_key,
+    events.BeginBackup: backups.begin,
+    events.BackupWritten: backups.written,
+    events.BackupDaily: backups.daily,
+    events.OpenedBackup: backups.opened,
+    events.ImportRecords: archive.take_in,
     events.HandledNotices: outbox.handled,
 }
 _FIRST_COMMANDS: Final[dict[type, Callable[[Step, Any], None]]] = {  # in a vault without an account
