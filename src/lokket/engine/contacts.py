@@ -10,7 +10,7 @@ import msgspec
 
 from lokket import limits
 from lokket.codec import tls
-from lokket.engine import book, healing, incoming, linking, outbox, trust
+from lokket.engine import book, incoming, linking, outbox, trust
 from lokket.engine.events import AcceptContact, AddContact, BlockContact, RenameContact, UnblockContact
 from lokket.engine.records import Contact, Errand, rows, save
 from lokket.engine.step import Step, require_account
@@ -229,12 +229,8 @@ def accept(step: Step, command: AcceptContact) -> None:
     if contact.status == "request":
         contact = msgspec.structs.replace(contact, status="accepted")
         book.store(step.tx, contact)
-        incoming.owe_receipts(step, contact)
         outbox.share(step, contact)
-        # Strangers get no answer of any kind, so all this waited:
-        for device_hash, _ in book.state_of(contact).listed:
-            healing.plan(step, device_hash)
-        book.fetch(step, contact.genesis_hash)
+        incoming.no_stranger_now(step, contact)
 
 
 def block(step: Step, command: BlockContact) -> None:

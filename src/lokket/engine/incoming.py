@@ -369,7 +369,7 @@ def _card(step: Step, card: content.Card) -> None:
     was_request = contact.status == "request"
     trust.card_received(step, contact, card)
     if was_request and book.may_be_answered(step.tx, card.genesis_hash):
-        owe_receipts(step, contact)
+        no_stranger_now(step, contact)
 
 
 def emit_shown(step: Step, order: int, contact: Contact, message: Message, *, outgoing: bool) -> None:
@@ -397,11 +397,14 @@ def _introduced(step: Step, verified: Verified, body: content.Introduction) -> N
     contact = book.of(step.tx, opened.genesis_hash)
     if contact is None:
         return
+    was_request = contact.status == "request"
     if body.invite_id is not None and body.mac is not None:
         proof = (body.invite_id, body.mac)
         invites.redeem(step, contact, opened.device_hash, proof, verified.session_id)
     contact = book.of(step.tx, opened.genesis_hash)
     if contact is not None:
+        if was_request and contact.status == "accepted":
+            no_stranger_now(step, contact)
         book.calls_itself(step, contact, body.name)
 
 
@@ -432,8 +435,15 @@ def _owe_receipt(step: Step, contact: Contact | None, header: content.Header) ->
     step.wake(due_ms)
 
 
-def owe_receipts(step: Step, contact: Contact) -> None:
-    """A stranger was accepted: what they sent until now is receipted, too."""
+def no_stranger_now(step: Step, contact: Contact) -> None:
+    """Strangers get no answer of any kind. They are accepted, however it came: all that waited follows."""
+    _owe_receipts(step, contact)
+    for device_hash, _ in book.state_of(contact).listed:
+        healing.plan(step, device_hash)
+    book.fetch(step, contact.genesis_hash)
+
+
+def _owe_receipts(step: Step, contact: Contact) -> None:
     account = require_account(step.tx)
     conversation = identity.direct_conversation(account.genesis_hash, contact.genesis_hash)
     for _, message in rows(step.tx, MESSAGE, Message, conversation):
