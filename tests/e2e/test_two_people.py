@@ -46,10 +46,10 @@ def texts(records: list[dict[str, object]]) -> list[object]:
 
 
 def test_both_ways(place: Place) -> None:
-    assert place.alice.json("send", "bob", "hi", "there")[0]["state"] == "sent"
+    assert place.alice.json("send", "bob", "hi", "there", "--wait", "sent")[0]["state"] == "sent"
     assert texts(place.bob.json("listen", "--once")) == ["hi there"]
     assert texts(place.bob.json("listen", "--once")) == []  # once
-    assert place.bob.json("send", "alice", "-", text="two\nlines\n")[0]["state"] == "sent"
+    assert place.bob.json("send", "alice", "-", "--wait", "sent", text="two\nlines\n")[0]["state"] == "sent"
     assert texts(place.alice.json("listen", "--once")) == ["two\nlines"]
     history = place.alice.json("history", "bob")
     assert [(m["outgoing"], m["text"], m["state"]) for m in history][-2:] == [
@@ -107,7 +107,7 @@ def test_who_one_is_and_how_one_is(place: Place) -> None:
 
 def test_verifying_by_code(place: Place) -> None:
     code = place.bob.json("verify", "alice")[0]["code"]
-    assert place.alice.run("verify", "bob", "--code", code[:-1] + "x").returncode == 1
+    assert place.alice.run("verify", "bob", "--code", code[:60] + "x" + code[61:]).returncode == 1
     assert place.alice.json("verify", "bob", "--code", "-", text=code)[0]["level"] == "verified"
     assert place.bob.json("verify", "alice", "--confirm")[0]["level"] == "verified"
 
@@ -127,7 +127,7 @@ def test_what_the_relay_holds(place: Place) -> None:
 
 @pytest.mark.attack(109)
 def test_a_terminals_commands_in_a_message_are_shown(place: Place) -> None:
-    place.alice.json("send", "bob", "-", text="\x1b]0;owned\x07 \u202eevil", code=0)
+    place.alice.json("send", "bob", "-", "--wait", "sent", text="\x1b]0;owned\x07 \u202eevil", code=0)
     shown = place.bob.run("listen", "--once").stdout
     assert "\x1b" not in shown
     assert "⟨001B⟩]0;owned⟨0007⟩ ⟨202E⟩evil" in shown
@@ -186,7 +186,7 @@ def test_a_relay_that_is_away(place: Place) -> None:
         (("contacts", "add", "nobody"), 1, "nobody on this relay is called"),
         (("contacts", "rename", "bob", "a\x1bb"), 1, "printable"),
         (("--profile", "other", "whoami"), 4, "lokket join"),
-        (("--profile", "../other", "whoami"), 1, "profile's name"),
+        (("--profile", "../other", "whoami"), 4, "profile's name"),
         (("join", "lokket:nonsense", BARE), 1, "another kind"),
         (("relay", "explain", "nobody"), 1, ""),
         (("serve", "--host", "0.0.0.0"), 1, "127.0.0.1"),

@@ -18,6 +18,7 @@ from lokket.engine import events
 
 _EARLIER: Final = 20
 _SETTLE_S: Final = 10.0
+_RECEIPTS_WAIT_S: Final = 2.0
 _PROMPT: Final = "> "
 _STATES: Final = {"delivered": "✓ delivered", "sent": "✓ sent", "failed": "✗ not sent"}
 
@@ -40,7 +41,7 @@ async def chat(session: Session, petname: Petname) -> int:
                     screen.sent(await client.send(petname, line))
             await client.settle(_SETTLE_S)
             if not session.out.is_terminal:
-                await screen.all_delivered(_SETTLE_S)
+                await screen.all_delivered(_RECEIPTS_WAIT_S)
         finally:
             watching.cancel()
     return output.OK

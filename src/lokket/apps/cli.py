@@ -6,8 +6,8 @@ import sys
 
 import typer
 
-from lokket.apps import account, demo, doctor, people, relay, talk
-from lokket.apps.session import default_command
+from lokket.apps import account, doctor, people, relay, talk
+from lokket.apps.session import Session, command, default_command
 
 app = typer.Typer(
     name="lokket",
@@ -23,7 +23,16 @@ relay_app = typer.Typer(help="For who runs a relay.", rich_markup_mode=None, no_
 
 default_command(app, None)
 default_command(relay_app, None)
-demo.register(app)
+
+
+@command(app, "demo")
+async def demo(session: Session) -> int:
+    """A relay, two people and a first message on this machine, step by step; then you type."""
+    from lokket.apps.demo import show  # noqa: PLC0415 (brings a relay along)
+
+    return await show(session)
+
+
 relay.register(app, relay_app)
 account.register(app)
 people.register(app, contacts_app)

@@ -12,13 +12,11 @@ import time
 from collections.abc import AsyncIterator
 from typing import Final
 
-import typer
-
 from lokket.apps import output
 from lokket.apps.chat import TypedLines
 from lokket.apps.demo_stage import SEARCHED_MIN_BYTES, Actor, Stage, stage
 from lokket.apps.output import Output
-from lokket.apps.session import Session, command
+from lokket.apps.session import Session
 from lokket.apps.visible import visible
 from lokket.engine import events
 from lokket.errors import LokketError
@@ -37,12 +35,8 @@ _LABEL: Final = 12
 _VALUE: Final = 11
 
 
-def register(app: typer.Typer) -> None:
-    command(app, "demo")(demo)
-
-
-async def demo(session: Session) -> int:
-    """A relay, two people and a first message on this machine, step by step; then you type."""
+async def show(session: Session) -> int:
+    """The whole demo; its exit code says whether every step worked."""
     teller = Teller(session.out)
     interactive = session.out.is_terminal and sys.stdin.isatty()
     teller.title("lokket demo: the way of a first message, on real bytes")
@@ -118,7 +112,7 @@ async def _two_accounts(teller: Teller, play: Stage) -> None:
         teller.fact(
             actor.name,
             short(made.genesis_hash),
-            f"account and first device, {number(size)} B, every key signs",
+            f"{number(size)} B of keys; each signs that it is theirs",
         )
     size, _ = play.bob.frames.last_said(api.Publish)
     teller.fact("prekeys", f"{number(size)} B", "128 one-time pairs, X25519 with ML-KEM-1024")
@@ -132,9 +126,7 @@ async def _look_up(teller: Teller, play: Stage) -> None:
     name_size, _ = play.alice.frames.last_heard(api.NameRecord)
     chain_size, _ = play.alice.frames.last_heard(api.Account)
     teller.fact("the name", f"{number(name_size)} B", "signed by Bob: a hint, pinned from here on")
-    teller.fact(
-        "his devices", f"{number(chain_size)} B", "a list signed by his account key, checked by Alice"
-    )
+    teller.fact("his devices", f"{number(chain_size)} B", "a list that his account key signed")
     theirs, ours = play.bob.client.safety_number("alice"), play.alice.client.safety_number("bob")
     groups = grouped(ours).split()
     teller.fact("safety no.", " ".join(groups[:6]), "")
@@ -150,14 +142,14 @@ async def _key_request(teller: Teller, play: Stage, text: str) -> None:
     mid = await client.send("bob", text)
     state = await client.wait_state(mid, "sent", timeout_s=_STEP_WAIT_S)
     size, bundle = play.alice.frames.last_heard(api.Bundle)
-    teller.fact("key request", f"{number(size)} B", "one of Bob's prekey pairs, and the path that proves it")
+    teller.fact("key request", f"{number(size)} B", "one of Bob's prekey pairs, with its proof")
     teller.fact("hash", short(hashlib.sha256(bundle.bundle).digest()), "nobody else is given this pair")
 
     teller.step("Encryption, on Alice's device")
     envelope = play.alice.frames.envelopes_sent()[-1]
     teller.fact("plaintext", f"{number(len(text.encode()))} B", "padded, so that its length tells little")
-    teller.fact("session", "PQXDH", "X25519 and ML-KEM-1024 agree on the first keys")
-    teller.fact("", "Triple Ratchet", "a key for each message, renewed by X25519 and ML-KEM-768")
+    teller.fact("session", "PQXDH", "X25519 with ML-KEM-1024: the first keys")
+    teller.fact("", "Triple Ratchet", "a key for each message; new secrets flow in")
     teller.fact(
         "ciphertext", f"{number(len(envelope.body))} B", "a first message carries the handshake along"
     )
@@ -214,7 +206,7 @@ async def _reply(teller: Teller, play: Stage) -> None:
     await _pass_on(play.bob, play.alice, _REPLY, teller)
     envelope = play.bob.frames.envelopes_sent()[-1]
     teller.fact("ciphertext", f"{number(len(envelope.body))} B", "")
-    teller.fact("", "", "his keys are mixed in: who stole yesterday's learns nothing of tomorrow")
+    teller.fact("", "", "fresh keys of his are mixed in: old ones open nothing new")
 
 
 async def _typed(

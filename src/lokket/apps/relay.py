@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lokket.apps import output
 from lokket.apps.session import Session, command
 from lokket.apps.visible import visible
-from lokket.relay import app as relay_app_module
 from lokket.relay.config import DEFAULT_PORT, RelayConfig
-from lokket.relay.explain import Explanation, explain_data
+
+if TYPE_CHECKING:
+    from lokket.relay.app import Running
+    from lokket.relay.explain import Explanation
 
 Data = Annotated[
     Path | None, typer.Option("--data", help="The relay's folder; by default 'relay' in lokket's home.")
@@ -36,10 +38,12 @@ async def serve(
     ] = "",
 ) -> int:
     """Run a relay on this machine until it is interrupted."""
+    from lokket.relay import app as relay_app_module  # noqa: PLC0415 (a web server: slow to load)
+
     folder = (data or session.home / "relay").expanduser().absolute()
     config = RelayConfig(origin=origin, data=folder, host=host, port=port)
 
-    def ready(running: relay_app_module.Running) -> None:
+    def ready(running: Running) -> None:
         link = None if running.invite is None else running.invite.link()
         out = session.out
         out.record("relay", origin=running.origin, port=running.port, data=str(folder), invite=link)
@@ -63,6 +67,8 @@ async def explain(
     data: Data = None,
 ) -> int:
     """Every row that the relay holds on an account, and what it does not hold."""
+    from lokket.relay.explain import explain_data  # noqa: PLC0415
+
     folder = (data or session.home / "relay").expanduser().absolute()
     found = await explain_data(folder, name)
     _print(session, found)

@@ -1,0 +1,95 @@
+"""kill -9 of each process in the middle of traffic: nothing that was accepted is lost, nothing is doubled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.machine import Machine, Process, RelayMachine, machines
+
+MESSAGES = 60
+KILL_AFTER = (7, 23, 41)
+BARE = "--insecure-no-passphrase"
+
+
+class Street:
+    """Alice types into ``chat``, Bob listens; each of the three processes can be killed and started anew."""
+
+    def __init__(self, relay: RelayMachine, alice: Machine, bob: Machine) -> None:
+        self.relay, self.alice, self.bob = relay, alice, bob
+        relay.serve()
+        alice.json("join", relay.invite, "--name", "alice", BARE)
+        link = alice.json("invite")[0]["link"]
+        bob.json("join", link, "--name", "bob", BARE)
+        alice.json("listen", "--once")
+        self.printed: list[dict[str, Any]] = []  # what Bob's processes wrote, in all their lives
+
+    def talk(self, lines: list[str]) -> None:
+        self.talking = self.alice.start("chat", "bob")
+        self.talking.write("".join(f"{line}\n" for line in lines))
+
+    def listen(self) -> None:
+        self.listening = self.bob.start("listen", "--json")
+
+    def read_until(self, count: int) -> None:
+        """Until Bob has printed so many different messages."""
+        while len({record["id"] for record in self.printed}) < count:
+            self.printed.append(self.listening.record("message"))
+
+    def take_rest(self, process: Process) -> None:
+        for line in process.rest():
+            if line.endswith("}"):
+                record = json.loads(line)
+                if record["type"] == "message":
+                    self.printed.append(record)
+
+    def accepted(self) -> list[str]:
+        """What is in Alice's vault: from there on it must arrive."""
+        return [record["text"] for record in self.alice.json("history", "bob", "-n", "1000")]
+
+
+@pytest.fixture(scope="module")
+def street(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Street]:
+    with machines(tmp_path_factory.mktemp("street"), "alice", "bob") as (relay, alice, bob):
+        assert isinstance(relay, RelayMachine)
+        yield Street(relay, alice, bob)
+
+
+@pytest.mark.attack(38, 95, 96)
+@pytest.mark.parametrize("victim", ["sender", "reader", "relay"])
+def test_kill_in_the_middle_of_traffic(street: Street, victim: str) -> None:
+    before = len(street.accepted())
+    street.printed.clear()
+    lines = [f"{victim} {at}" for at in range(MESSAGES)]
+    street.listen()
+    street.talk(lines)
+    for count in KILL_AFTER:
+        street.read_until(count)
+        match victim:
+            case "sender":
+                street.talking.kill()
+                street.talk([line for line in lines if line not in street.accepted()])
+            case "reader":
+                street.listening.kill()
+                street.take_rest(street.listening)
+                street.listen()
+            case "relay":
+                street.relay.serving.kill()
+                street.relay.serve()
+    street.talking.close_input()
+    street.read_until(MESSAGES)
+    assert street.talking.wait() == 0
+    street.listening.stop()
+    street.take_rest(street.listening)
+
+    assert street.accepted()[before:] == lines
+    held = street.bob.json("history", street.bob.json("contacts")[0]["petname"], "-n", "1000")
+    assert [record["text"] for record in held][before:] == lines
+    first = {record["id"]: record["text"] for record in street.printed}
+    assert list(first.values()) == lines
+    if victim != "reader":  # a killed reader may print again what it had not yet confirmed
+        assert len(street.printed) == MESSAGES
+    assert not street.bob.json("listen", "--once")[1:]
