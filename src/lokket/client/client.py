@@ -21,7 +21,7 @@ from lokket.client.vault import open_vault
 from lokket.crypto.entropy import Entropy
 from lokket.engine import events, views
 from lokket.engine.engine import Engine
-from lokket.engine.events import ContactAdded, InviteMade, MessageShown
+from lokket.engine.events import Command, ContactAdded, InviteMade, MessageShown, Notice
 from lokket.engine.store import Transaction
 from lokket.errors import LocalError
 from lokket.protocol import identity
@@ -221,7 +221,7 @@ class Client:
         await self.wait_online(timeout_s)
         with self._driver.listening() as queue:
             await self._driver.command(events.CreateInvite())
-            return await self._from(queue, _outcome(InviteMade, "invite"), timeout_s)
+            return await self._from(queue, outcome(InviteMade, "invite"), timeout_s)
 
     async def add_contact(
         self, petname: str, *, link: str = "", name: str = "", timeout_s: float = 30.0
@@ -229,7 +229,7 @@ class Client:
         """By invite link or by name, looked up this once. NotReached: it goes on when the relay is back."""
         with self._driver.listening() as queue:
             await self._driver.command(events.AddContact(petname, link=link, name=name))
-            match = _outcome(ContactAdded, f"contact:{petname}")
+            match = outcome(ContactAdded, f"contact:{petname}")
             while True:
                 added = await self._from(queue, match, timeout_s)
                 if added.petname == petname:
@@ -310,6 +310,34 @@ class Client:
         """Everything up to this message is where it should be: it will not be given out again."""
         await self._driver.command(events.HandledNotices(order))
 
+    # --- whatever else the engine can do ---
+
+    async def ask(
+        self, command: Command, match: Callable[[Happening], T | None], timeout_s: float
+    ) -> T:
+        """Give a command, and wait for the first happening that ``match`` makes something of. NotReached."""
+        with self._driver.listening() as queue:
+            await self._driver.command(command)
+            return await self._from(queue, match, timeout_s)
+
+    async def online_until(self, origin: str, match: Callable[[Happening], T | None], timeout_s: float) -> T:
+        """Connect for the first time, and wait. NotReached; LocalError: the relay said no for good."""
+        with self._driver.listening() as queue:
+            self.go_online(origin)
+            return await self._from(queue, match, timeout_s)
+
+    async def perform(self, command: Command) -> list[Notice]:
+        """What the command's own step had to tell. LocalError: it cannot be done."""
+        return await self._driver.command(command)
+
+    def read(self, question: Callable[[Transaction], T]) -> T:
+        """One of ``lokket.engine.views``."""
+        return self._read(question)
+
+    @property
+    def entropy(self) -> Entropy:
+        return self._surroundings.entropy
+
     # --- inside ---
 
     def _read(self, question: Callable[[Transaction], T]) -> T:
@@ -352,7 +380,7 @@ class Client:
             raise NotReached(trouble or "the relay did not answer in time: try again later") from None
 
 
-def _outcome(kind: type[T], errand: str) -> Callable[[Happening], T | None]:
+def outcome(kind: type[T], errand: str) -> Callable[[Happening], T | None]:
     """Matches what an errand brings; raises its failure as LocalError."""
 
     def match(seen: Happening) -> T | None:

@@ -42,6 +42,9 @@ class Costs:
             raise ValueError("the costs of a passphrase are out of bounds")
 
 
+USUAL = Costs()
+
+
 @dataclass(frozen=True, slots=True)
 class WrappedKey:
     """Public: it may stand before what the key encrypts."""
@@ -62,7 +65,7 @@ def wrap_key(key: bytes, passphrase: str, entropy: Entropy, costs: Costs | None 
     """``key``: 32 bytes. Takes as long and as much memory as ``costs`` says. LocalError: no passphrase."""
     if not passphrase:
         raise LocalError("the passphrase is empty")
-    costs = costs or Costs()
+    costs = costs or USUAL
     salt = entropy.draw(16)
     wrapping, commitment = _stretch(passphrase, costs, salt)
     sealed = AESGCM(wrapping).encrypt(_NONCE, key, tls.encode(_Associated(costs, salt)))

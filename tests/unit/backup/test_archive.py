@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from lokket import limits
 from lokket.codec import tls
-from lokket.crypto.passphrase import Costs, unwrap_key, wrap_key
+from lokket.crypto.passphrase import USUAL, Costs, unwrap_key, wrap_key
 from lokket.crypto.stream import Sealer
 from lokket.errors import DecodeError, LocalError, LokketError, RemoteError
 from lokket.protocol import backup, identity
@@ -142,7 +142,7 @@ def test_a_passphrase_is_committed_to_and_costs_what_it_should() -> None:
     # Of one sealed key under many guesses: the commitment is compared, the cipher never asked.
     with pytest.raises(LocalError, match="not the right one"):
         unwrap_key(replace(wrapped, commitment=bytes(32)), "correct horse")
-    assert (Costs().memory_kib, Costs().passes, Costs().lanes) == (256 * 1024, 3, 4)
+    assert Costs(256 * 1024, 3, 4) == USUAL
     for costs in ((1024, 3, 4), (limits.ARGON2_MEMORY_MAX_KIB + 1, 3, 4), (256 * 1024, 0, 4)):
         with pytest.raises(ValueError, match="out of bounds"):
             Costs(*costs)
