@@ -21,6 +21,8 @@ from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
 from lokket import limits
+from lokket.client.files import sync_folder
+from lokket.client.lock import VaultLock
 from lokket.client.vault import make_private_folder
 from lokket.crypto.entropy import Entropy
 from lokket.crypto.primitives import equal, hmac_sha256
@@ -30,6 +32,7 @@ KEY_FILE: Final = "vault.key"
 KEY_BYTES: Final = 32
 _FORMAT: Final = 1
 _SERVICE: Final = "lokket"
+_CHANGE_LOCK: Final = "vault.key.lock"
 _CHECK: Final = b"lokket vault key check"
 
 # RFC 9106, section 4, second recommended option: 64 MiB, 3 passes, 4 lanes.
@@ -75,6 +78,37 @@ def keyring_works() -> bool:
 def make_key(folder: Path, protection: Protection, entropy: Entropy) -> bytes:
     """A new vault key, 32 bytes, kept as ``protection`` says. LocalError: that place does not work here."""
     key, vault_id = entropy.draw(KEY_BYTES), entropy.draw(16).hex()
+    record = _guarded(key, vault_id, protection, entropy)
+    make_private_folder(folder)
+    _write(folder, record)
+    return key
+
+
+def guard_anew(folder: Path, ask: AskPassphrase, protection: Protection, entropy: Entropy) -> None:
+    """Keep the same key as ``protection`` says from now on; ``ask`` is for what guards it today.
+
+    1. The new place has the key. 2. The file says so, whole or not at all. 3. The old place forgets it. At
+    every moment one of the two opens the vault. A copy of the old file goes on opening it.
+    """
+    lock = VaultLock(folder / _CHANGE_LOCK)
+    try:
+        key, before = load_key(folder, ask), _read(folder)
+        vault_id = str(before["vault"])
+        after = _guarded(key, vault_id, protection, entropy)
+        try:
+            _write(folder, after)
+        except LocalError:
+            if before["kind"] != "keyring":
+                _forget_in_keyring(vault_id)
+            raise
+        if before["kind"] == "keyring" and after["kind"] != "keyring":
+            _forget_in_keyring(vault_id)
+    finally:
+        lock.release()
+
+
+def _guarded(key: bytes, vault_id: str, protection: Protection, entropy: Entropy) -> dict[str, Any]:
+    """The key's record, with the key where it belongs. LocalError: that place does not work here."""
     record: dict[str, Any] = {"format": _FORMAT, "vault": vault_id, "check": _check(key)}
     match protection:
         case InKeyring():
@@ -86,9 +120,7 @@ def make_key(folder: Path, protection: Protection, entropy: Entropy) -> bytes:
         case InPlainFile():
             record["kind"] = "plain"
             record["key"] = key.hex()
-    make_private_folder(folder)
-    _write_private(folder / KEY_FILE, json.dumps(record, indent=1).encode() + b"\n")
-    return key
+    return record
 
 
 def load_key(folder: Path, ask: AskPassphrase) -> bytes:
@@ -125,11 +157,7 @@ def forget_key(folder: Path) -> None:
     with contextlib.suppress(LocalError, KeyError):
         record = _read(folder)
         if record["kind"] == "keyring":
-            import keyring  # noqa: PLC0415
-            import keyring.errors  # noqa: PLC0415
-
-            with contextlib.suppress(keyring.errors.KeyringError, RuntimeError, OSError):
-                keyring.delete_password(_SERVICE, str(record["vault"]))
+            _forget_in_keyring(str(record["vault"]))
     (folder / KEY_FILE).unlink(missing_ok=True)
 
 
@@ -168,6 +196,14 @@ def _from_keyring(vault_id: str) -> bytes:
     if kept is None:
         raise LocalError("this vault's key is not in this person's keyring: log in as who made the vault")
     return bytes.fromhex(kept)
+
+
+def _forget_in_keyring(vault_id: str) -> None:
+    import keyring  # noqa: PLC0415
+    import keyring.errors  # noqa: PLC0415
+
+    with contextlib.suppress(keyring.errors.KeyringError, RuntimeError, OSError):
+        keyring.delete_password(_SERVICE, vault_id)
 
 
 # --- the passphrase ---
@@ -245,6 +281,10 @@ def _damaged(folder: Path) -> str:
     return f"{folder / KEY_FILE} is damaged: without it the vault cannot be opened; restore it from a copy"
 
 
+def _write(folder: Path, record: dict[str, Any]) -> None:
+    _write_private(folder / KEY_FILE, json.dumps(record, indent=1).encode() + b"\n")
+
+
 def _write_private(path: Path, data: bytes) -> None:
     """Mode 0600 from the first byte on, and whole or not at all."""
     draft = path.with_suffix(".new")
@@ -256,5 +296,6 @@ def _write_private(path: Path, data: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         draft.replace(path)
+        sync_folder(path.parent)
     except OSError as error:
         raise LocalError(f"cannot write {path}: {error.strerror}") from None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import json
 import stat
 import unicodedata
@@ -21,6 +23,7 @@ from lokket.client.vault_key import (
     InPlainFile,
     UnderPassphrase,
     forget_key,
+    guard_anew,
     keyring_works,
     load_key,
     make_key,
@@ -237,3 +240,91 @@ def test_any_bytes_for_a_key_file(tmp_path: Path, content: bytes) -> None:
 @pytest.mark.attack(98)
 def test_repr_hides_the_passphrase() -> None:
     assert PASSPHRASE not in repr(UnderPassphrase(PASSPHRASE))
+
+
+# --- another guard for the same key ---
+
+GUARDS = (InKeyring(), UnderPassphrase(PASSPHRASE), UnderPassphrase("another one"), InPlainFile())
+
+
+def passphrase_of(guard: vault_key.Protection) -> str:
+    return guard.passphrase if isinstance(guard, UnderPassphrase) else nobody()
+
+
+@pytest.mark.parametrize("before", GUARDS)
+@pytest.mark.parametrize("after", GUARDS)
+def test_the_guard_changes_and_the_key_stays(
+    tmp_path: Path, drawer: Drawer, cheap: None, before: vault_key.Protection, after: vault_key.Protection
+) -> None:
+    key = make_key(tmp_path, before, ENTROPY)
+    guard_anew(tmp_path, lambda: passphrase_of(before), after, ENTROPY)
+    assert load_key(tmp_path, lambda: passphrase_of(after)) == key
+    assert len(drawer.kept) == isinstance(after, InKeyring)
+    assert (key.hex().encode() in everything(tmp_path)) == isinstance(after, InPlainFile)
+    if before != after and isinstance(after, UnderPassphrase):
+        with pytest.raises(LocalError):
+            load_key(tmp_path, lambda: "neither")
+
+
+def test_the_old_passphrase_is_needed_and_then_worth_nothing(tmp_path: Path, cheap: None) -> None:
+    make_key(tmp_path, UnderPassphrase(PASSPHRASE), ENTROPY)
+    with pytest.raises(LocalError, match="does not open"):
+        guard_anew(tmp_path, lambda: "wrong", UnderPassphrase("new"), ENTROPY)
+    guard_anew(tmp_path, lambda: PASSPHRASE, UnderPassphrase("new"), ENTROPY)
+    with pytest.raises(LocalError, match="does not open"):
+        load_key(tmp_path, lambda: PASSPHRASE)
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+STEPS = ("_into_keyring", "_write_private", "_forget_in_keyring")
+
+
+@pytest.mark.parametrize("change", list(itertools.product(GUARDS, GUARDS)), ids=str)
+def test_a_crash_at_any_moment_leaves_a_vault_that_opens(
+    tmp_path: Path,
+    drawer: Drawer,
+    cheap: None,
+    monkeypatch: pytest.MonkeyPatch,
+    change: tuple[vault_key.Protection, vault_key.Protection],
+) -> None:
+    """Killed before and after each of the steps that change anything."""
+    before, after = change
+    for name, done in itertools.product(STEPS, (False, True)):
+        folder = tmp_path / f"{name} {done}"
+        key = make_key(folder, before, ENTROPY)
+        real = getattr(vault_key, name)
+
+        def step(*arguments: object, real: object = real, done: bool = done) -> None:
+            if done:
+                real(*arguments)  # type: ignore[operator]
+            raise Killed
+
+        with monkeypatch.context() as patch, contextlib.suppress(Killed):
+            patch.setattr(vault_key, name, step)
+            guard_anew(folder, lambda: passphrase_of(before), after, ENTROPY)
+        opens = []
+        for guard in change:
+            with contextlib.suppress(LocalError, AssertionError):
+                opens.append(load_key(folder, lambda guard=guard: passphrase_of(guard)))  # type: ignore[misc]
+        assert key in opens, (name, done)
+
+
+def test_a_disk_that_refuses_leaves_everything_as_it_was(
+    tmp_path: Path, drawer: Drawer, cheap: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = make_key(tmp_path, UnderPassphrase(PASSPHRASE), ENTROPY)
+
+    def refuse(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", refuse)
+        with pytest.raises(LocalError, match="No space"):
+            guard_anew(tmp_path, lambda: PASSPHRASE, InKeyring(), ENTROPY)
+    assert drawer.kept == {}
+    assert load_key(tmp_path, lambda: PASSPHRASE) == key
+    guard_anew(tmp_path, lambda: PASSPHRASE, InKeyring(), ENTROPY)
+    assert load_key(tmp_path, nobody) == key
