@@ -14,6 +14,7 @@ from lokket.apps.session import Session, command, text_argument
 from lokket.apps.visible import visible
 from lokket.client import vault_key
 from lokket.client.client import Client, NotReached
+from lokket.engine import views
 from lokket.errors import LocalError, LokketError
 from lokket.protocol.identity import Invite, grouped
 
@@ -46,8 +47,8 @@ async def join(
     out = session.out
     link = text_argument(link).strip()
     parsed = Invite.parse(link)
-    protection = _protection(session, ask_passphrase=ask_passphrase, bare=bare)
-    client = await session.create(protection)
+    guard = protection(session, ask_passphrase=ask_passphrase, bare=bare)
+    client = await session.create(guard)
     codes: list[str] = []
     keep = False
     try:
@@ -55,7 +56,7 @@ async def join(
             created = await client.create_account(link, name, on_code=codes.append, timeout_s=timeout)
         except NotReached as error:
             keep = True
-            _show_code(out, codes[0])
+            show_code(out, codes[0])
             out.record("account", registered=False, recovery_code=codes[0], sentence=str(error))
             out.aside(
                 "The account is made, but the relay has not answered: it registers with the next command."
@@ -76,9 +77,13 @@ async def _joined(
     session: Session, client: Client, invite: Invite, code: str, *, wanted: str | None, timeout_s: float
 ) -> int:
     out, me = session.out, client.me()
+    where = client.read(views.account_code)
     if not out.as_json:
         out.say(f"Welcome{f', {me.name}' if me.name else ''}. Your account is {me.account_id}.", "bold")
-        _show_code(out, code)
+        show_code(out, code)
+        out.say("To use it you need this line as well; it is no secret, and 'lokket whoami' shows it again:")
+        out.say(f"    {where}")
+        out.say()
     if wanted is not None and me.name is None:
         out.aside(f"The name {visible(wanted)} is taken; your account has no name.", "yellow")
     inviter = None
@@ -94,6 +99,7 @@ async def _joined(
         name=me.name,
         relay=me.origin,
         recovery_code=code,
+        code=where,
         inviter=None
         if inviter is None
         else {"petname": inviter.petname, "level": inviter.level, "safety_number": number},
@@ -108,7 +114,8 @@ async def _joined(
     return output.OK
 
 
-def _show_code(out: Output, code: str) -> None:
+def show_code(out: Output, code: str) -> None:
+    """The one time that a recovery code is seen."""
     groups = code.split("-")
     out.say()
     out.say("Your recovery code, shown this once and stored nowhere:")
@@ -124,7 +131,7 @@ def say_number(out: Output, number: str) -> None:
         out.say("    " + " ".join(groups[start : start + 4]), "bold cyan")
 
 
-def _protection(session: Session, *, ask_passphrase: bool, bare: bool) -> vault_key.Protection:
+def protection(session: Session, *, ask_passphrase: bool, bare: bool) -> vault_key.Protection:
     """What guards the vault's key, decided before anything is made. LocalError: nothing can."""
     if bare:
         return vault_key.InPlainFile()
@@ -166,10 +173,11 @@ async def invite(
 async def whoami(session: Session) -> int:
     """Your account and this device."""
     async with await session.open(online=False) as client:
-        me = client.me()
+        me, code = client.me(), client.read(views.account_code)
     out = session.out
     out.record(
         "whoami",
+        code=code,
         account=me.account_id,
         genesis_hash=me.genesis_hash,
         name=me.name,
@@ -178,7 +186,10 @@ async def whoami(session: Session) -> int:
         registered=me.registered,
         admin=me.admin,
         device=me.device_number,
-        devices=[{"number": device.number, "hash": device.device_hash.hex()} for device in me.devices],
+        devices=[
+            {"number": device.number, "hash": device.device_hash.hex(), "name": device.name or None}
+            for device in me.devices
+        ],
     )
     out.say(f"name      {visible(me.name) if me.name else '(none)'}")
     out.say(f"account   {me.account_id}")
@@ -187,4 +198,5 @@ async def whoami(session: Session) -> int:
     out.say(f"device    {me.device_number} of {len(me.devices)}, {role}")
     out.say(f"relay     {visible(me.origin)}{'' if me.registered else '  (not registered there yet)'}")
     out.say(f"vault     {session.folder}", "dim")
+    out.say(f"recovery  {code}", "dim")
     return output.OK

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from lokket.apps import account, doctor, people, relay, talk
+from lokket.apps import account, devices, doctor, people, relay, talk
 from lokket.apps.session import Session, command, default_command
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 contacts_app = typer.Typer(help="Who you talk to.", rich_markup_mode=None)
+device_app = typer.Typer(help="Your own devices.", rich_markup_mode=None)
 relay_app = typer.Typer(help="For who runs a relay.", rich_markup_mode=None, no_args_is_help=True)
 
 
@@ -36,9 +37,11 @@ async def demo(session: Session) -> int:
 relay.register(app, relay_app)
 account.register(app)
 people.register(app, contacts_app)
+devices.register(app, device_app)
 talk.register(app)
 doctor.register(app)
 app.add_typer(contacts_app, name="contacts")
+app.add_typer(device_app, name="device")
 app.add_typer(relay_app, name="relay")
 
 

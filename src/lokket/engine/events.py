@@ -144,6 +144,14 @@ class HistoryProgress:
 
 
 @dataclass(frozen=True, slots=True)
+class HistoryGiven:
+    """A page went to another of our devices; ``done``: it was the last."""
+
+    count: int
+    done: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Recovered:
     """The relay has the rotation: this is the admin device now. ``kept``: numbers of the other devices."""
 
@@ -265,6 +273,7 @@ Notice: TypeAlias = (
     | LinkNumber
     | Listed
     | HistoryProgress
+    | HistoryGiven
     | Recovered
     | Online
     | DeviceMade

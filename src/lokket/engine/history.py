@@ -13,7 +13,7 @@ import msgspec
 
 from lokket import limits
 from lokket.engine import devices, outbox, siblings
-from lokket.engine.events import GiveHistory, HistoryProgress
+from lokket.engine.events import GiveHistory, HistoryGiven, HistoryProgress
 from lokket.engine.records import Account, Message, Transfer, load, save, unpack
 from lokket.engine.step import Step, require_account
 from lokket.engine.store import ACCOUNT, MESSAGE, MESSAGE_ID, Transaction
@@ -71,6 +71,7 @@ def asked(step: Step, device_hash: bytes, ask: content.HistoryAsk) -> None:
     else:
         place = b""
     siblings.tell(step, content.HistoryPage(ask.after, place, tuple(messages)), device_hash)
+    step.emit(HistoryGiven(len(messages), done=not place))
 
 
 def _granted(step: Step, device_hash: bytes) -> bool:

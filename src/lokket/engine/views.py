@@ -7,12 +7,14 @@ from collections import Counter
 from dataclasses import dataclass
 
 from lokket.engine import book, devices, siblings
+from lokket.engine import history as history_room
 from lokket.engine.events import MessageShown
 from lokket.engine.records import HeldEnvelope, Message, NoticeRow, OutboxRow, load, rows
 from lokket.engine.step import account_of, own_state, require_account
 from lokket.engine.store import AWAITING, INBOX, MESSAGE, MESSAGE_ID, NOTICE, OUTBOX, PREKEY, Transaction
 from lokket.errors import LocalError
 from lokket.protocol import identity
+from lokket.protocol.linking import AccountCode
 from lokket.wire import content
 
 
@@ -206,6 +208,27 @@ def unhandled(tx: Transaction) -> tuple[MessageShown, ...]:
                 )
             )
     return tuple(shown)
+
+
+@dataclass(frozen=True, slots=True)
+class TransferView:
+    """History on its way from another of our devices, ``total`` as far as is known."""
+
+    received: int
+    total: int
+    done: bool
+
+
+def transfer(tx: Transaction) -> TransferView | None:
+    """None: no other device has offered any."""
+    known = history_room.transfer_of(tx)
+    return None if known is None else TransferView(known.received, known.total, known.done)
+
+
+def account_code(tx: Transaction) -> str:
+    """What is written down with the recovery code: tag A, no secret."""
+    account = require_account(tx)
+    return AccountCode(account.origin, account.relay_key, account.genesis_hash).encode()
 
 
 def health(tx: Transaction, now_ms: int) -> Health:
