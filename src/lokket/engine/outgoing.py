@@ -172,7 +172,11 @@ def sent(step: Step, name: str, reply: api.Reply) -> None:
     envelope_ids = step.link.sending.pop(name, ())
     match reply:
         case api.Sent(results=results):
-            codes = {result.envelope_id: (result.code, 0) for result in results}
+            # Ids are random: one that is taken there is this very envelope, under an older list head.
+            codes = {
+                result.envelope_id: ("" if result.code == api.CONFLICT else result.code, 0)
+                for result in results
+            }
         case api.Refused(code=code, retry_after_ms=retry_after_ms):
             codes = dict.fromkeys(envelope_ids, (code, retry_after_ms))
         case _:
@@ -198,8 +202,20 @@ def sent(step: Step, name: str, reply: api.Reply) -> None:
 def _accepted(step: Step, key: bytes, row: OutboxRow) -> None:
     """On the relay's disk. The row waits for the receipt, or for a request to send it again."""
     step.tx.delete(OUTBOX, key)
-    save(step.tx, AWAITING, row.envelope_id, row)
+    save(step.tx, AWAITING, row.envelope_id, msgspec.structs.replace(row, retry_ms=step.now_ms))
     step.tx.put(AWAITING_ID, row.mid + row.device_hash, row.envelope_id)
+
+
+def offer_again(step: Step) -> None:
+    """What was accepted a day ago and is not receipted goes out again, as the same bytes.
+
+    A relay that was restored from a backup has lost it, and nobody else would notice. One that has it,
+    or a device that has seen it, makes nothing of it.
+    """
+    for envelope_id, row in rows(step.tx, AWAITING, OutboxRow):
+        if content.is_counted(row.kind) and step.now_ms - row.retry_ms > _DAY_MS:
+            outbox.forget_awaiting(step, envelope_id, row)
+            save(step.tx, OUTBOX, step.next_order().to_bytes(8, "big"), row)
 
 
 def _later(step: Step, key: bytes, row: OutboxRow, code: str, retry_after_ms: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lokket import limits
-from lokket.engine import devices, invites, linking, outbox, prekeys
+from lokket.engine import devices, invites, linking, outbox, outgoing, prekeys
 from lokket.engine.records import HeldEnvelope, OutboxRow, rows
 from lokket.engine.step import Step, account_of, own_state
 from lokket.engine.store import ACCOUNT, AWAITING, FIRST_MESSAGE, INBOX, SEEN
@@ -30,6 +30,7 @@ def run(step: Step) -> None:
     prekeys.expire(step)
     invites.expire(step)
     _forget(step)
+    outgoing.offer_again(step)
 
 
 def _renew_list(step: Step) -> None:
