@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import msgspec
 import pytest
 
 from lokket.engine import events, views
 from lokket.engine.step import account_of
+from lokket.relay.storage.base import Mail, Quota
 from lokket.wire import api
 
 from . import invariants
@@ -136,6 +138,48 @@ def test_a_restored_relay_loses_no_mail(seed: int) -> None:
     world.settle()
     invariants.check_end(world)
     assert world.devices["ann1"].watch.trust["relay-restored"] == 1
+
+
+def test_a_restored_relay_loses_no_mail_where_no_login_tells() -> None:
+    """The backup is younger than the sender's last login: what is not receipted goes out again next day."""
+    world = awake(3, FRIENDS.but(patience_ms=2 * 86_400_000))
+    backup = copy.deepcopy(world.relay.storage)
+    for device in ("bob1", "bob2"):
+        world.devices[device].go_offline(30_000)
+    for number in range(3):
+        say(world, "ann1", "bob", f"accepted {number}")
+    world.clock.run_until(world.clock.now_ms + 5_000)
+    world.restores += 1
+    world.relay.restore(backup)
+    world.settle()
+    assert not world.devices["ann1"].watch.trust["relay-restored"]
+    invariants.check_end(world)
+
+
+def test_a_lost_answer_and_a_new_list_fail_no_message() -> None:
+    """The relay has the envelope under the old head, the sender offers it again under the new one."""
+    world = awake(4)
+    storage = world.relay.storage
+    for device in ("bob1", "bob2"):
+        world.devices[device].go_offline(60_000)
+    append = storage.append
+
+    def under_an_older_head(mail: Mail) -> Mail:
+        envelope = msgspec.structs.replace(api.decode_envelope(mail.envelope), recipient_head=bytes(32))
+        return replace(mail, envelope=api.encode(envelope))
+
+    async def stored_but_not_said(mail: tuple[Mail, ...], quota: Quota) -> tuple[str, ...]:
+        await append(tuple(map(under_an_older_head, mail)), quota)
+        return (api.UNAVAILABLE,) * len(mail)
+
+    storage.append = stored_but_not_said  # type: ignore[method-assign]
+    say(world, "ann1", "bob", "on the relay, unsaid")
+    world.clock.run_until(world.clock.now_ms + 300)
+    storage.append = append  # type: ignore[method-assign]
+    world.clock.run_until(world.clock.now_ms + 5_000)
+    assert any(":conflict" in line for line in world.lines)
+    world.settle()
+    invariants.check_end(world)
 
 
 @pytest.mark.attack(11)
