@@ -169,12 +169,14 @@ def test_a_lost_answer_and_a_new_list_fail_no_message() -> None:
         return replace(mail, envelope=api.encode(envelope))
 
     async def stored_but_not_said(mail: tuple[Mail, ...], quota: Quota) -> tuple[str, ...]:
-        await append(tuple(map(under_an_older_head, mail)), quota)
-        return (api.UNAVAILABLE,) * len(mail)
+        connection = world.devices["ann1"].connection
+        assert connection is not None
+        connection.break_off("before the answer")
+        return await append(tuple(map(under_an_older_head, mail)), quota)
 
     storage.append = stored_but_not_said  # type: ignore[method-assign]
     say(world, "ann1", "bob", "on the relay, unsaid")
-    world.clock.run_until(world.clock.now_ms + 300)
+    world.clock.run_until(world.clock.now_ms + 100)
     storage.append = append  # type: ignore[method-assign]
     world.clock.run_until(world.clock.now_ms + 5_000)
     assert any(":conflict" in line for line in world.lines)
