@@ -71,7 +71,8 @@ def test_kill_in_the_middle_of_traffic(street: Street, victim: str) -> None:
         match victim:
             case "sender":
                 street.talking.kill()
-                street.talk([line for line in lines if line not in street.accepted()])
+                accepted = set(street.accepted())
+                street.talk([line for line in lines if line not in accepted])
             case "reader":
                 street.listening.kill()
                 street.take_rest(street.listening)

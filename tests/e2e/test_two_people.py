@@ -30,14 +30,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         relay.serve()
         alice.json("join", relay.invite, "--name", "alice", BARE)
         link = alice.json("invite")[0]["link"]
-        joined = bob.json("join", "-", "--name", "bob", BARE, text=link + "\n")[0]
+        joined = bob.json("join", "-", "--name", "bob", "--inviter", "alice", BARE, text=link + "\n")[0]
         alice.json("listen", "--once")
         numbers = {
             joined["inviter"]["safety_number"],
             alice.json("verify", "bob")[0]["safety_number"],
         }
         assert len(numbers) == 1
-        bob.json("contacts", "rename", joined["inviter"]["petname"], "alice")
         yield made
 
 
@@ -103,6 +102,13 @@ def test_who_one_is_and_how_one_is(place: Place) -> None:
     checks = {record["name"]: record["good"] for record in place.alice.json("doctor")}
     assert checks.keys() >= {"sqlite", "vault", "key", "files", "relay", "devices", "prekeys"}
     assert all(checks.values())
+
+
+def test_a_contact_is_called_as_one_likes(place: Place) -> None:
+    assert place.bob.json("contacts", "rename", "alice", "alice at work")[0]["petname"] == "alice at work"
+    assert place.bob.run("history", "alice").returncode == 1
+    shown = place.bob.run("contacts", "rename", "alice at work", "alice").stdout
+    assert shown == "alice at work is alice now.\n"
 
 
 def test_verifying_by_code(place: Place) -> None:

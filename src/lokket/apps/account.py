@@ -34,6 +34,7 @@ async def join(
     link: Annotated[str, typer.Argument(metavar="LINK", help="An invite; '-' reads it from standard input.")],
     *,
     name: Annotated[str | None, typer.Option(help="What others may find you by on this relay.")] = None,
+    inviter: Annotated[str, typer.Option(metavar="PETNAME", help="Your own name for who invited you.")] = "",
     ask_passphrase: Annotated[
         bool, typer.Option("--passphrase", help="Guard the vault by a passphrase, not the keyring.")
     ] = False,
@@ -63,7 +64,9 @@ async def join(
             )
             raise
         keep = True
-        return await _joined(session, client, parsed, created.recovery_code, wanted=name, timeout_s=timeout)
+        return await _joined(
+            session, client, parsed, created.recovery_code, wanted=(name, inviter), timeout_s=timeout
+        )
     except LokketError:
         if not keep:
             await client.close()
@@ -74,8 +77,15 @@ async def join(
 
 
 async def _joined(
-    session: Session, client: Client, invite: Invite, code: str, *, wanted: str | None, timeout_s: float
+    session: Session,
+    client: Client,
+    invite: Invite,
+    code: str,
+    *,
+    wanted: tuple[str | None, str],
+    timeout_s: float,
 ) -> int:
+    """``wanted``: the name of the account, and the petname of the inviter."""
     out, me = session.out, client.me()
     where = client.read(views.account_code)
     if not out.as_json:
@@ -84,11 +94,18 @@ async def _joined(
         out.say("To use it you need this line as well; it is no secret, and 'lokket whoami' shows it again:")
         out.say(f"    {where}")
         out.say()
-    if wanted is not None and me.name is None:
-        out.aside(f"The name {visible(wanted)} is taken; your account has no name.", "yellow")
+    name, petname = wanted
+    if name is not None and me.name is None:
+        out.aside(f"The name {visible(name)} is taken; your account has no name.", "yellow")
     inviter = None
     if invite.genesis_hash is not None:
         inviter = await client.wait_contact(invite.genesis_hash, timeout_s)
+        if petname:
+            try:
+                await client.rename(inviter.petname, petname)
+                inviter = client.contact(petname)
+            except LocalError as error:  # the account is made: a bad petname is no reason to hide its code
+                out.aside(str(error), "yellow")
     await client.settle(min(timeout_s, _SETTLE_S))
     number = "" if inviter is None else client.safety_number(inviter.petname)
     out.record(

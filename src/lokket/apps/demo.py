@@ -25,8 +25,8 @@ from lokket.relay.explain import explain_data
 from lokket.wire import api
 
 _SCRIPT: Final = (
-    "Hi Bob, this is Alice. Only your device can read this.",
-    "Every message has a key of its own, and the key is deleted with it.",
+    "Hi Bob. Only your device can read this.",
+    "Each message has its own key, and it is deleted.",
 )
 _REPLY: Final = "Hi Alice. I can read it, and the relay cannot."
 _STEP_WAIT_S: Final = 20.0
