@@ -132,6 +132,9 @@ BACKUP_LANES: Final = 4
 BACKUP_MEMORY_MIN_KIB: Final = 64 * 1024  # an archive that asks for less is refused: a downgrade
 BACKUPS_KEPT: Final = 3  # in the folder of automatic backups
 BACKUP_EVERY_S: Final = DAY_S
+BACKUP_FIRST_LOOK_S: Final = 5  # whether one is due, after the vault was opened for longer
+BACKUP_LOOK_S: Final = 600
+BACKUP_LATE_S: Final = 3 * DAY_S  # then 'lokket doctor' says so
 IMPORT_BATCH: Final = 256  # records that share one transaction
 EXPORT_LINE_MAX_BYTES: Final = 2 * 1024 * 1024
 
@@ -159,6 +162,7 @@ assert ENVELOPE_BODY_MAX_BYTES < DELIVER_FRAME_MAX_BYTES < FRAME_MAX_BYTES
 assert DELIVER_FRAME_MAX_BYTES <= DELIVER_UNACKNOWLEDGED_MAX_BYTES
 assert FRAME_BEFORE_LOGIN_MAX_BYTES <= FRAME_MAX_BYTES
 assert BACKUP_MEMORY_MIN_KIB <= BACKUP_MEMORY_KIB <= ARGON2_MEMORY_MAX_KIB
+assert BACKUP_EVERY_S < BACKUP_LATE_S
 assert BACKUP_PASSES <= ARGON2_PASSES_MAX
 assert BACKUP_LANES <= ARGON2_LANES_MAX
 assert STREAM_CHUNKS_MAX < 1 << 32

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from lokket.apps import account, devices, doctor, people, relay, talk
+from lokket.apps import account, backups, devices, doctor, keys, people, relay, talk
 from lokket.apps.session import Session, command, default_command
 
 app = typer.Typer(
@@ -19,6 +19,10 @@ app = typer.Typer(
 )
 contacts_app = typer.Typer(help="Who you talk to.", rich_markup_mode=None)
 device_app = typer.Typer(help="Your own devices.", rich_markup_mode=None)
+backup_app = typer.Typer(help="Encrypted backups.", rich_markup_mode=None, no_args_is_help=True)
+passphrase_app = typer.Typer(help="What guards the vault.", rich_markup_mode=None, no_args_is_help=True)
+key_app = typer.Typer(help="This device's keys.", rich_markup_mode=None, no_args_is_help=True)
+account_app = typer.Typer(help="The account itself.", rich_markup_mode=None, no_args_is_help=True)
 relay_app = typer.Typer(help="For who runs a relay.", rich_markup_mode=None, no_args_is_help=True)
 
 
@@ -39,9 +43,15 @@ account.register(app)
 people.register(app, contacts_app)
 devices.register(app, device_app)
 talk.register(app)
+backups.register(app, backup_app)
+keys.register(passphrase_app, key_app, account_app)
 doctor.register(app)
 app.add_typer(contacts_app, name="contacts")
 app.add_typer(device_app, name="device")
+app.add_typer(backup_app, name="backup")
+app.add_typer(passphrase_app, name="passphrase")
+app.add_typer(key_app, name="key")
+app.add_typer(account_app, name="account")
 app.add_typer(relay_app, name="relay")
 
 

@@ -10,6 +10,7 @@ from lokket.apps import output
 from lokket.apps.account import Timeout, say_number
 from lokket.apps.session import Session, command, default_command, text_argument
 from lokket.apps.visible import visible
+from lokket.engine import events
 from lokket.engine.views import ContactView
 
 Petname = Annotated[str, typer.Argument(metavar="PETNAME", help="Your own name for them.")]
@@ -23,6 +24,8 @@ def register(app: typer.Typer, contacts_app: typer.Typer) -> None:
     command(contacts_app, "accept")(accept)
     command(contacts_app, "rename")(rename)
     command(app, "verify")(verify)
+    command(app, "block")(block)
+    command(app, "unblock")(unblock)
 
 
 async def list_contacts(session: Session) -> int:
@@ -85,6 +88,25 @@ async def accept(session: Session, petname: Petname) -> int:
     return output.OK
 
 
+async def block(session: Session, petname: Petname) -> int:
+    """Hear nothing more from somebody: their mail is dropped unshown, and they are told nothing."""
+    return await _set_blocked(session, petname, blocked=True)
+
+
+async def unblock(session: Session, petname: Petname) -> int:
+    """Hear from them again; what was dropped meanwhile stays dropped."""
+    return await _set_blocked(session, petname, blocked=False)
+
+
+async def _set_blocked(session: Session, petname: str, *, blocked: bool) -> int:
+    async with await session.open(online=False) as client:
+        await client.perform(events.BlockContact(petname) if blocked else events.UnblockContact(petname))
+        contact = client.contact(petname)
+    session.out.record("contact", **_fields(contact))
+    session.out.say(f"{visible(petname)} is {'' if blocked else 'no longer '}blocked.")
+    return output.OK
+
+
 async def rename(
     session: Session, petname: Petname, new: Annotated[str, typer.Argument(metavar="NEW_PETNAME")]
 ) -> int:
@@ -136,4 +158,5 @@ def _fields(contact: ContactView) -> dict[str, object]:
         "level": contact.level,
         "blocked": contact.blocked,
         "devices": contact.devices,
+        "unread": contact.unread,
     }

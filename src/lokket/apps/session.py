@@ -121,7 +121,7 @@ class Session:
     def ask_passphrase(self) -> str:
         """From --passphrase-fd, else typed. LocalError: neither is possible."""
         if self.passphrase_fd is not None:
-            return _read_passphrase(self.passphrase_fd)
+            return read_passphrase(self.passphrase_fd)
         if not sys.stdin.isatty():
             raise LocalError(
                 "this vault has a passphrase, and nobody to type it is here: give --passphrase-fd N"
@@ -131,7 +131,11 @@ class Session:
     def new_passphrase(self) -> str:
         """Typed twice, or from --passphrase-fd."""
         if self.passphrase_fd is not None:
-            return _read_passphrase(self.passphrase_fd)
+            return read_passphrase(self.passphrase_fd)
+        return self.type_passphrase()
+
+    def type_passphrase(self) -> str:
+        """A new one for the vault, twice. LocalError: they differ."""
         first = getpass.getpass("A passphrase for the vault on this machine: ")
         if getpass.getpass("The same again: ") != first:
             raise LocalError("the two passphrases differ: try again")
@@ -255,8 +259,8 @@ def no_core_dumps() -> None:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _read_passphrase(descriptor: int) -> str:
-    """The first line."""
+def read_passphrase(descriptor: int) -> str:
+    """The first line of an open descriptor. LocalError: it cannot be read, or is no text."""
     try:
         with os.fdopen(descriptor, "rb", closefd=False) as stream:
             line = stream.readline(limits.PASSPHRASE_MAX_BYTES + 1)

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
+from lokket import limits
+from lokket.client import backup
 from lokket.client.driver import Driver, EngineLike, Happening, HungUp, Offline, Stopped
 from lokket.client.transport import Transport, WebSocketTransport
 from lokket.client.vault import open_vault
@@ -29,6 +32,7 @@ from lokket.system import SystemEntropy, now_ms
 
 T = TypeVar("T")
 
+_log = logging.getLogger(__name__)
 _SETTLE_POLL_S: Final = 0.02
 STATES: Final = ("queued", "sent", "delivered")
 
@@ -64,6 +68,7 @@ class Client:
         self._surroundings = surroundings
         self._allow_plaintext = allow_plaintext
         self._closed = False
+        self._backing_up: asyncio.Task[None] | None = None
 
     @classmethod
     async def open(
@@ -91,6 +96,7 @@ class Client:
             me = client.whoami()
             if online and me is not None:
                 client.go_online(me.origin)
+                client._backing_up = asyncio.create_task(client._back_up_daily(), name="lokket-backups")
         except BaseException:
             await client.close()
             raise
@@ -109,6 +115,10 @@ class Client:
         if not self._closed:
             self._closed = True
             try:
+                if self._backing_up is not None:
+                    self._backing_up.cancel()
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await self._backing_up
                 await self._driver.close()
             finally:
                 self._driver.vault.close()
@@ -339,6 +349,17 @@ class Client:
         return self._surroundings.entropy
 
     # --- inside ---
+
+    async def _back_up_daily(self) -> None:
+        """While the client stays open: the automatic backup when it is due; one that fails is tried again."""
+        wait_s = limits.BACKUP_FIRST_LOOK_S
+        while True:
+            await asyncio.sleep(wait_s)
+            wait_s = limits.BACKUP_LOOK_S
+            try:
+                await backup.daily(self, self.entropy, self._surroundings.now_ms() // 1000)
+            except LocalError as error:
+                _log.warning("no automatic backup: %s", error)
 
     def _read(self, question: Callable[[Transaction], T]) -> T:
         self._driver.raise_failure()

@@ -6,7 +6,8 @@ import uuid
 from collections import Counter
 from dataclasses import dataclass
 
-from lokket.engine import book, devices, siblings
+from lokket import limits
+from lokket.engine import backups, book, devices, reading, siblings
 from lokket.engine import history as history_room
 from lokket.engine.events import MessageShown
 from lokket.engine.records import HeldEnvelope, Message, NoticeRow, OutboxRow, load, rows
@@ -244,6 +245,9 @@ def health(tx: Transaction, now_ms: int) -> Health:
         warnings.append("a change of the device list waits for the relay")
     for found in book.everyone(tx):
         if found.blocked:
+    kept = backups.state(tx)
+    if kept is not None and kept.folder and now_ms // 1000 - kept.written_s > limits.BACKUP_LATE_S:
+        warnings.append(f"no automatic backup was written for days: is {kept.folder} there?")
             warnings.append(f"{found.petname}: {_BLOCKED[found.blocked]}")
     return Health(
         queued=len(list(tx.scan(OUTBOX))),

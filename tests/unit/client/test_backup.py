@@ -375,3 +375,27 @@ def test_a_rightly_chained_line_may_be_hostile(tmp_path: Path, fields: dict[str,
         else:
             with pytest.raises(LocalError, match="line 2"):
                 export.judge(path)
+
+
+def test_an_open_client_makes_the_days_backup_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "BACKUP_FIRST_LOOK_S", 0.05)
+    monkeypatch.setattr(limits, "BACKUP_LOOK_S", 0.05)
+
+    async def story(made: Town) -> None:
+        folder = tmp_path / "backups"
+        alice = await made.join("alice")
+        await backup.choose_key(alice, ENTROPY)
+        await alice.perform(events.BackupDaily(str(folder)))
+        await alice.close()
+        alice = await made.open("alice")
+        while not alice.read(backups.state).written_s:  # type: ignore[union-attr]
+            await asyncio.sleep(0.02)
+            folder.mkdir(exist_ok=True)  # it was not there at the first look
+        (path,) = folder.iterdir()
+        known = alice.read(backups.state)
+        assert known is not None
+        assert ArchiveFile(path).opens_with(known.key)
+
+    run(tmp_path, story)
