@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from lokket import limits
-from lokket.engine import backups, book, devices, reading, siblings
+from lokket.engine import backups, book, devices, siblings
 from lokket.engine import history as history_room
 from lokket.engine.events import MessageShown
 from lokket.engine.records import HeldEnvelope, Message, NoticeRow, OutboxRow, load, rows
@@ -243,11 +243,11 @@ def health(tx: Transaction, now_ms: int) -> Health:
         warnings.append("the relay has not accepted this device yet")
     if account.pending_list:
         warnings.append("a change of the device list waits for the relay")
-    for found in book.everyone(tx):
-        if found.blocked:
     kept = backups.state(tx)
     if kept is not None and kept.folder and now_ms // 1000 - kept.written_s > limits.BACKUP_LATE_S:
         warnings.append(f"no automatic backup was written for days: is {kept.folder} there?")
+    for found in book.everyone(tx):
+        if found.blocked:
             warnings.append(f"{found.petname}: {_BLOCKED[found.blocked]}")
     return Health(
         queued=len(list(tx.scan(OUTBOX))),
