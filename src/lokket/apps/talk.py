@@ -234,6 +234,8 @@ async def history(
     """What was said, oldest first, with what became of your own."""
     async with await session.open(online=False) as client:
         messages = client.history(petname, limit)
+        if messages:
+            await client.perform(events.MarkRead(petname))
     for message in messages:
         session.out.record(
             "message",

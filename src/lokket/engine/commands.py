@@ -215,6 +215,13 @@ class ImportRecords:
 
 
 @dataclass(frozen=True, slots=True)
+class MarkRead:
+    """The person looked at the conversation, as it is now."""
+
+    petname: str
+
+
+@dataclass(frozen=True, slots=True)
 class HandledNotices:
     """Everything up to this notice was written where the person reads it."""
 
@@ -249,5 +256,6 @@ Command: TypeAlias = (
     | BackupDaily
     | OpenedBackup
     | ImportRecords
+    | MarkRead
     | HandledNotices
 )

@@ -28,6 +28,7 @@ from lokket.engine import (
     outbox,
     outgoing,
     prekeys,
+    reading,
     recovery,
     siblings,
     trust,
@@ -158,7 +159,8 @@ _COMMANDS: Final[dict[type, Callable[[Step, Any], None]]] = {
     events.BackupDaily: backups.daily,
     events.OpenedBackup: backups.opened,
     events.ImportRecords: archive.take_in,
-    events.HandledNotices: outbox.handled,
+    events.MarkRead: reading.mark,
+    events.HandledNotices: reading.handled,
 }
 _FIRST_COMMANDS: Final[dict[type, Callable[[Step, Any], None]]] = {  # in a vault without an account
     events.CreateAccount: account.create,

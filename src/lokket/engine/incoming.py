@@ -167,7 +167,11 @@ def _take(step: Step, envelope: api.Envelope, encoded: bytes, *, fetched: bool) 
 def _partner(verified: Verified) -> bytes:
     """The account that a content is about."""
     match verified.body:
-        case content.Sync(peer_genesis=genesis_hash) | content.Card(genesis_hash=genesis_hash):
+        case (
+            content.Sync(peer_genesis=genesis_hash)
+            | content.Card(genesis_hash=genesis_hash)
+            | content.Read(peer_genesis=genesis_hash)
+        ):
             return genesis_hash
     return verified.opened.genesis_hash
 
@@ -299,7 +303,13 @@ def _apply(step: Step, verified: Verified) -> None:
             invites.answered(step, contact, verified.body, verified.session_id)
         case content.Card():
             _card(step, verified.body)
-        case content.DeviceName() | content.History() | content.HistoryAsk() | content.HistoryPage():
+        case (
+            content.DeviceName()
+            | content.Read()
+            | content.History()
+            | content.HistoryAsk()
+            | content.HistoryPage()
+        ):
             own_mail.received(step, opened.device_hash, verified.body)
             _owe_receipt(step, None, header)
         case content.Heal() if book.may_be_answered(step.tx, opened.genesis_hash):

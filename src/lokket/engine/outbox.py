@@ -9,7 +9,7 @@ import msgspec
 
 from lokket import limits
 from lokket.engine import book
-from lokket.engine.events import HandledNotices, MessageState, SendText, TrustNotice
+from lokket.engine.events import MessageState, SendText, TrustNotice
 from lokket.engine.records import (
     Contact,
     HeldEnvelope,
@@ -291,13 +291,6 @@ def note(step: Step, key: bytes, contact: Contact, *, outgoing: bool) -> int:
     row = NoticeRow(key, contact.petname, outgoing, contact.status == "request")
     save(step.tx, NOTICE, order.to_bytes(8, "big"), row)
     return order
-
-
-def handled(step: Step, command: HandledNotices) -> None:
-    """What was shown is not handed out again."""
-    for key, _ in list(step.tx.scan(NOTICE)):
-        if int.from_bytes(key, "big") <= command.order:
-            step.tx.delete(NOTICE, key)
 
 
 def take_queued(step: Step, mid: bytes, device_hash: bytes) -> OutboxRow | None:

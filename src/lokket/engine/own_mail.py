@@ -5,7 +5,7 @@ That it comes from one of our own, on our account's list, is verified before.
 
 from __future__ import annotations
 
-from lokket.engine import history, siblings
+from lokket.engine import history, reading, siblings
 from lokket.engine.step import Step
 from lokket.wire import content
 
@@ -14,6 +14,8 @@ def received(step: Step, device_hash: bytes, body: content.Body) -> None:
     match body:
         case content.DeviceName():
             siblings.name_received(step, body)
+        case content.Read():
+            reading.received(step, body)
         case content.History():
             history.offered(step, device_hash, body)
         case content.HistoryAsk():

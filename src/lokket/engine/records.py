@@ -129,6 +129,7 @@ class Contact(Record, frozen=True):
     was: str = ""  # the level before a rotation, or in a backup
     barred: bool = False
     barred_ms: int = 0  # when the person last said so, or took it back
+    read_ms: int = 0  # the message up to which one of our devices has shown the conversation
 
 
 class PeerDevice(Record, frozen=True):

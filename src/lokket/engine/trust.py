@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from lokket.engine import book, devices, history, outbox, prekeys, siblings
+from lokket.engine import book, devices, history, outbox, prekeys, reading, siblings
 from lokket.engine.events import MarkVerified, TrustNotice
 from lokket.engine.records import Contact, PeerDevice, load, save
 from lokket.engine.step import Step, own_state, require_account, save_account
@@ -70,6 +70,7 @@ def _own_change(step: Step, change: identity.Change, own_device: bytes, gone: se
                 _share_contacts(step, device_hash)
                 siblings.share_names(step, device_hash)
                 siblings.spread_name(step, device_hash)
+                reading.share(step, device_hash)
                 history.offer(step, device_hash)
                 siblings.spread_name(step, device_hash)
                 history.offer(step, device_hash)

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from lokket import limits
-from lokket.engine import backups, book, devices, siblings
+from lokket.engine import backups, book, devices, reading, siblings
 from lokket.engine import history as history_room
 from lokket.engine.events import MessageShown
 from lokket.engine.records import HeldEnvelope, Message, NoticeRow, OutboxRow, load, rows
@@ -53,6 +53,7 @@ class ContactView:
     level: str
     blocked: str
     devices: int
+    unread: int  # of their messages, on none of our devices shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +137,7 @@ def _contact_view(tx: Transaction, petname: str) -> ContactView:
         level=book.shown_level(found),
         blocked=_BLOCKED.get(found.blocked, ""),
         devices=len(book.state_of(found).listed),
+        unread=reading.unread(tx, found),
     )
 
 
