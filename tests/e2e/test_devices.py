@@ -96,6 +96,18 @@ def test_a_name_travels(place: Place) -> None:
     assert [device["name"] for device in place.alice.json("device")] == ["laptop", "phone"]
 
 
+def test_the_admin_role_moves_and_comes_back(place: Place) -> None:
+    for giver, taker, number in ((place.alice, place.phone, 2), (place.phone, place.alice, 1)):
+        offering = giver.start("device", "admin", str(number), "--json", "--timeout", "60")
+        accepted = False
+        while not accepted:  # the offer is on its way
+            accepted = taker.run("device", "admin", "--accept", "--timeout", "30").returncode == 0
+        assert offering.record("admin")["number"] == number
+        assert offering.wait() == 0
+        assert [device["admin"] for device in taker.json("device")].index(True) == number - 1
+        assert not giver.json("whoami")[0]["admin"]
+
+
 @pytest.mark.attack(87)
 def test_a_revoked_device_learns_nothing(place: Place) -> None:
     assert place.alice.run("device", "revoke", "2", text="no\n").returncode == 1

@@ -41,6 +41,7 @@ def register(app: typer.Typer, device_app: typer.Typer) -> None:
     command(device_app, "rename")(rename)
     command(device_app, "revoke")(revoke)
     command(device_app, "history")(history)
+    command(device_app, "admin")(admin)
     command(app, "recover")(recover)
 
 
@@ -108,6 +109,37 @@ async def history(session: Session, number: Number) -> int:
         await client.perform(events.GiveHistory(number))
         session.out.say(f"Device {number} may have this device's messages for two weeks.")
         await _give(client, session.out)
+    return output.OK
+
+
+async def admin(
+    session: Session,
+    number: Annotated[
+        int, typer.Argument(metavar="[NUMBER]", help="Of the device that shall have the role.")
+    ] = 0,
+    *,
+    take: Annotated[bool, typer.Option("--accept", help="On that device: take it.")] = False,
+    cancel: Annotated[bool, typer.Option("--cancel", help="Take back or decline the offer.")] = False,
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=0.0, help="Seconds to wait for the other device.")
+    ] = 120.0,
+) -> int:
+    """Move the account key, and with it the right to add and revoke devices, to another device."""
+    if sum((bool(number), take, cancel)) != 1:
+        raise LocalError("give the number of a device, or --accept on that device, or --cancel")
+    out = session.out
+    async with await session.open() as client:
+        if cancel:
+            await client.perform(events.CancelAdmin())
+        elif take:
+            await devices.accept_admin(client, timeout)
+        else:
+            out.aside(f"Now, on device {number}: lokket device admin --accept")
+            await devices.offer_admin(client, number, timeout)
+        await client.settle(_SETTLE_S)
+        holder = next(device for device in client.me().devices if device.admin)
+    out.record("admin", number=holder.number)
+    out.say(f"Device {holder.number} is the admin device.", "bold")
     return output.OK
 
 

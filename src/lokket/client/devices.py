@@ -114,6 +114,32 @@ async def revoke(client: Client, number: int, timeout_s: float) -> None:
     )
 
 
+async def offer_admin(client: Client, number: int, timeout_s: float) -> None:
+    """On the admin device: until the other one has taken the role. NotReached: the offer stands.
+
+    LocalError: it was declined.
+    """
+    await client.wait_online(timeout_s)
+
+    def moved(seen: Happening) -> bool | None:
+        if isinstance(seen, events.TrustNotice) and seen.kind == "admin":
+            return not client.me().admin
+        return None
+
+    if not await client.ask(events.OfferAdmin(number), moved, timeout_s):
+        raise LocalError("the other device declined the admin role")
+
+
+async def accept_admin(client: Client, timeout_s: float) -> None:
+    """On the other device: take the offer, and wait until the list names this device. NotReached."""
+    await client.catch_up(timeout_s)
+
+    def mine(seen: Happening) -> bool | None:
+        return client.me().admin or None
+
+    await client.ask(events.AcceptAdmin(), mine, timeout_s)
+
+
 @dataclass(frozen=True, slots=True)
 class Restored:
     """``recovery_code`` replaces the one that was used; it is kept nowhere."""

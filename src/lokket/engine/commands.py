@@ -215,6 +215,23 @@ class ImportRecords:
 
 
 @dataclass(frozen=True, slots=True)
+class OfferAdmin:
+    """On the admin device: another one may take the account key over."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class AcceptAdmin:
+    """On the other device: the person wants it to become the admin device."""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelAdmin:
+    """On either, before the key has left."""
+
+
+@dataclass(frozen=True, slots=True)
 class MarkRead:
     """The person looked at the conversation, as it is now."""
 
@@ -256,6 +273,9 @@ Command: TypeAlias = (
     | BackupDaily
     | OpenedBackup
     | ImportRecords
+    | OfferAdmin
+    | AcceptAdmin
+    | CancelAdmin
     | MarkRead
     | HandledNotices
 )

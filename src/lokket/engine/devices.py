@@ -9,12 +9,14 @@ import msgspec
 from lokket.codec import tls
 from lokket.engine import book
 from lokket.engine.events import AddDevice, DeviceMade, JoinAsDevice, RevokeDevice
-from lokket.engine.records import Account, PendingList, pack, unpack
+from lokket.engine.records import Account, PendingList, Role, load, pack, unpack
 from lokket.engine.step import Step, account_of, own_state, require_account, save_account
+from lokket.engine.store import ACCOUNT, Transaction
 from lokket.errors import LocalError
 from lokket.protocol import identity
 from lokket.wire import api
 
+ROLE = b"handover"  # its key among the account's rows
 _REGISTRATION_IDS = 1 << 14  # libsignal's 14 bits, 0 left out
 
 
@@ -89,6 +91,10 @@ def revoke(step: Step, command: RevokeDevice) -> None:
             "this is the admin device: move the role to another device first, "
             "or replace a lost one by 'lokket recover'"
         )
+    if _may_hold_key(step.tx, device_hash):
+        raise LocalError(
+            "this device may hold the account key already: no list makes it forget; use 'lokket recover'"
+        )
     signed, body = identity.extend_list(
         own_state(account), account_key, remove=(device_hash,), now_s=step.now_s, entropy=step.entropy
     )
@@ -108,6 +114,18 @@ def signer(step: Step) -> tuple[Account, identity.HybridKeyPair]:
 def is_admin(account: Account) -> bool:
     """Whether this device holds the account key and the list names it as the one that does."""
     return bool(account.account_seed) and own_state(account).body.admin_device == account.number
+
+
+def role_of(tx: Transaction) -> Role | None:
+    """The admin role on its way to or from this device."""
+    return load(tx, ACCOUNT, ROLE, Role)
+
+
+def _may_hold_key(tx: Transaction, device_hash: bytes) -> bool:
+    """Whether the account key has left for this device: no list without it makes it forget."""
+    known = role_of(tx)
+    on_its_way = known is not None and known.giving and known.stage != "offered"
+    return on_its_way and known is not None and known.device_hash == device_hash
 
 
 def of_number(account: Account, number: int) -> bytes:

@@ -20,6 +20,7 @@ from lokket.engine import (
     devices,
     events,
     farewell,
+    handover,
     healing,
     history,
     incoming,
@@ -90,6 +91,7 @@ class Engine:
         healing.run(step)
         linking.run(step)
         history.run(step)
+        handover.run(step)
         if step.link.online:
             step.ask_due()
             upkeep.run(step)
@@ -159,6 +161,9 @@ _COMMANDS: Final[dict[type, Callable[[Step, Any], None]]] = {
     events.BackupDaily: backups.daily,
     events.OpenedBackup: backups.opened,
     events.ImportRecords: archive.take_in,
+    events.OfferAdmin: handover.offer,
+    events.AcceptAdmin: handover.accept,
+    events.CancelAdmin: handover.cancel,
     events.MarkRead: reading.mark,
     events.HandledNotices: reading.handled,
 }

@@ -135,6 +135,13 @@ class Listed:
 
 
 @dataclass(frozen=True, slots=True)
+class AdminOffered:
+    """The admin device, ``number``, offers its role to this one: ``AcceptAdmin`` takes it."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class HistoryProgress:
     """Messages that came from another of our devices, of about ``total``."""
 
@@ -257,8 +264,8 @@ class AccountDeleted:
 class TrustNotice:
     """Something changed in who a contact is or what this account may rely on.
 
-    ``kind``: device-added, device-removed, revoked, rotated, forked, frozen, expired, level, clone-alarm,
-    session-reset, missing, restored, relay-restored, clock.
+    ``kind``: device-added, device-removed, revoked, admin, rotated, forked, frozen, expired, level,
+    clone-alarm, session-reset, missing, restored, relay-restored, clock.
     """
 
     kind: str
@@ -272,6 +279,7 @@ Notice: TypeAlias = (
     | LinkAsked
     | LinkNumber
     | Listed
+    | AdminOffered
     | HistoryProgress
     | HistoryGiven
     | Recovered

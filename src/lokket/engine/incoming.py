@@ -309,6 +309,7 @@ def _apply(step: Step, verified: Verified) -> None:
             | content.History()
             | content.HistoryAsk()
             | content.HistoryPage()
+            | content.Handover()
         ):
             own_mail.received(step, opened.device_hash, verified.body)
             _owe_receipt(step, None, header)

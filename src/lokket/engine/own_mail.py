@@ -5,7 +5,7 @@ That it comes from one of our own, on our account's list, is verified before.
 
 from __future__ import annotations
 
-from lokket.engine import history, reading, siblings
+from lokket.engine import handover, history, reading, siblings
 from lokket.engine.step import Step
 from lokket.wire import content
 
@@ -20,5 +20,7 @@ def received(step: Step, device_hash: bytes, body: content.Body) -> None:
             history.offered(step, device_hash, body)
         case content.HistoryAsk():
             history.asked(step, device_hash, body)
+        case content.Handover():
+            handover.received(step, device_hash, body)
         case content.HistoryPage():
             history.page_arrived(step, device_hash, body)

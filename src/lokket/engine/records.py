@@ -85,6 +85,14 @@ class Knock(Record, frozen=True):
     until_s: int
 
 
+class Role(Record, frozen=True):
+    """The admin role on its way. ``stage``: offered, accepted (taking), sent (giving), held."""
+
+    device_hash: bytes  # the other one
+    stage: str
+    giving: bool
+
+
 class Transfer(Record, frozen=True):
     """History coming from another of our devices. ``place``: in its order, as far as we have it."""
 

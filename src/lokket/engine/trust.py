@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from lokket.engine import book, devices, history, outbox, prekeys, reading, siblings
+from lokket.engine import book, devices, handover, history, outbox, prekeys, reading, siblings
 from lokket.engine.events import MarkVerified, TrustNotice
 from lokket.engine.records import Contact, PeerDevice, load, save
 from lokket.engine.step import Step, own_state, require_account, save_account
@@ -48,6 +48,7 @@ def own_chain(step: Step, known: identity.AccountState, update: identity.Account
     gone = _gone(changes)
     for change in _arrivals_first(changes):
         _own_change(step, change, account.device_hash, gone)
+    handover.list_changed(step)
     if changes and devices.is_admin(require_account(step.tx)):
         siblings.announce(step)
 
@@ -86,6 +87,7 @@ def _own_change(step: Step, change: identity.Change, own_device: bytes, gone: se
         case identity.Rotated():
             # The key that this device may hold is void.
             save_account(step.tx, msgspec.structs.replace(account, account_seed=b"", pending_list=b""))
+            handover.void(step)
             step.emit(TrustNotice("rotated", _OWN, "your account was recovered: it has a new account key"))
 
 

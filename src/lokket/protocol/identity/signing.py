@@ -102,8 +102,9 @@ def extend_list(
     entropy: Entropy,
     add: tuple[Device, ...] = (),
     remove: tuple[bytes, ...] = (),
+    admin: int | None = None,
 ) -> tuple[SignedLink, ListBody]:
-    """The next list: ``add`` joins, the device hashes in ``remove`` are revoked.
+    """The next list: ``add`` joins, the device hashes in ``remove`` are revoked; ``admin``: another number.
 
     LocalError: contacts would refuse it.
     """
@@ -114,7 +115,7 @@ def extend_list(
     gone = tuple(Revoked(listed[key].device, key, state.version + 1) for key in remove)
     kept = tuple(key for key in listed if key not in remove)
     body = list_body(
-        state.body.admin_device,
+        state.body.admin_device if admin is None else admin,
         (*kept, *(device_hash(device) for device in add)),
         tuple(entry for entry in (*state.body.revoked, *gone) if entry.device not in returning),
         floor=state.body.floor,
