@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from msgspec.structs import replace
 
 from lokket.codec import tls
-from lokket.errors import DecodeError
+from lokket.errors import DecodeError, RemoteError
 from lokket.protocol import identity, prekeys
 from lokket.protocol.identity import AccountState, AccountUpdate, Invite, SignedNameClaim, VerifyCode
+from lokket.protocol.linking import AccountCode, LinkCode, derive_link, open_word, seal_word
 from lokket.wire import content
+from tests.support.entropy import SeededEntropy
 from tests.support.identity import NOW_S, Account, found
 
 _HEADER: Final = content.Header(
@@ -25,6 +28,16 @@ _BODIES: Final = (
     content.Introduction("alice", b"i" * 16, b"m" * 32),
     content.InviteAnswer(b"i" * 16, b"m" * 32),
     content.Heal((b"i" * 16, b"j" * 16)),
+    content.DeviceName(b"D" * 32, "phone", NOW_S * 1000),
+    content.Read(b"p" * 32, NOW_S * 1000),
+    content.History(7),
+    content.HistoryAsk(b"place"),
+    content.HistoryPage(
+        b"",
+        b"place",
+        (content.Remembered(b"m" * 16, b"p" * 32, b"s" * 32, b"S" * 32, 1, NOW_S * 1000, "hi", "sent"),),
+    ),
+    content.Handover("key", b"h" * 32, bytes(64)),
 )
 
 
@@ -74,6 +87,26 @@ def verify_code(data: bytes) -> object:
     return decoded
 
 
+def link_code(data: bytes) -> object:
+    decoded = LinkCode.decode(_text(data))
+    assert decoded.encode() == "".join(_text(data).split())
+    return decoded
+
+
+def account_code(data: bytes) -> object:
+    decoded = AccountCode.decode(_text(data))
+    assert decoded.encode() == "".join(_text(data).split())
+    return decoded
+
+
+def link_word(data: bytes) -> object:
+    """A word under a known secret; and the same bytes as what is inside one that is sealed rightly."""
+    keys = derive_link(bytes(32))
+    with contextlib.suppress(RemoteError):
+        return open_word(keys, data)
+    return open_word(keys, seal_word(keys, data, "name", SeededEntropy("fuzz")))
+
+
 def decode_content(data: bytes) -> object:
     decoded = content.decode_content(data)
     assert content.decode_content(content.encode_content(decoded)) == decoded
@@ -96,6 +129,9 @@ TARGETS: Final[dict[str, Callable[[bytes], object]]] = {
     "name-claim": _canonical(SignedNameClaim),
     "invite": invite,
     "verify-code": verify_code,
+    "link-code": link_code,
+    "account-code": account_code,
+    "link-word": link_word,
     "content": decode_content,
     "content-body": content_body,
 }
@@ -157,6 +193,30 @@ def verify_codes() -> Iterator[bytes]:
     yield VerifyCode.of(found("fuzz").state, found("other").state).encode().encode()
 
 
+def _codes() -> tuple[LinkCode, AccountCode]:
+    owner = found("fuzz")
+    relay = owner.device_keys.auth.public
+    return (
+        LinkCode("wss://relay.example", relay, owner.hash, 2, 2, bytes(32), NOW_S),
+        AccountCode("wss://relay.example", relay, owner.hash),
+    )
+
+
+def link_codes() -> Iterator[bytes]:
+    yield _codes()[0].encode().encode()
+
+
+def account_codes() -> Iterator[bytes]:
+    yield _codes()[1].encode().encode()
+
+
+def link_words() -> Iterator[bytes]:
+    owner = found("fuzz")
+    ((_, device),) = owner.state.listed
+    yield tls.encode(device)
+    yield seal_word(derive_link(bytes(32)), tls.encode(device), "phone", owner.entropy)
+
+
 def _contents() -> Iterator[content.Content]:
     for body in _BODIES:
         kind = content.kind_of(body)
@@ -182,6 +242,9 @@ SEEDS: Final[dict[str, Callable[[], Iterator[bytes]]]] = {
     "name-claim": claims,
     "invite": invites,
     "verify-code": verify_codes,
+    "link-code": link_codes,
+    "account-code": account_codes,
+    "link-word": link_words,
     "content": contents,
     "content-body": content_bodies,
 }
