@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from lokket.engine import events
+from lokket.codec import tls
+from lokket.engine import events, views
+from lokket.engine.records import OutboxRow, rows
 from lokket.engine.step import own_state, require_account
-from lokket.engine.store import OUTBOX, SESSION
+from lokket.engine.store import AWAITING, OUTBOX, SESSION
 from lokket.errors import LocalError
+from lokket.protocol import identity
+from lokket.protocol.identity.devicelist import body_hash, sign_link
 from lokket.wire import api
 from tests.unit.engine.town import Device, Town
 
@@ -144,3 +150,56 @@ def test_the_later_name_wins_whatever_arrives_last(town: Town) -> None:
     tablet.handle(events.RenameDevice(1, "second"))
     town.settle()
     assert names(alice)[1] == names(tablet)[1] == "second"
+
+
+@pytest.mark.attack(91)
+def test_a_dead_device_blocks_nobody(town: Town) -> None:
+    """An old phone in a drawer: the others talk, nothing waits for it for ever, and it may come back."""
+    alice, drawer, bob = pair(town)
+    drawer.disconnect()
+    for day in range(24):
+        town.say(bob, "alice", f"day {day}")
+        town.say(alice, "bob", f"answer {day}")
+        town.pass_days(1)
+        for device in (alice, bob):
+            device.connect()
+        town.settle()
+    for device, petname in ((alice, "bob"), (bob, "alice")):
+        assert set(device.states(petname)) == {"delivered", "received"}
+    assert not bob.ask(lambda tx: list(tx.scan(OUTBOX)))
+    waiting = [row for _, row in bob.ask(lambda tx: rows(tx, AWAITING, OutboxRow))]
+    assert min(row.created_ms for row in waiting) > town.now_ms - 16 * 86_400_000
+    drawer.connect()
+    town.settle()
+    assert "day 23" in drawer.texts("bob")
+    alice.handle(events.RevokeDevice(2))
+    town.settle()
+    gone = drawer.me.device_hash
+    assert gone not in {row.device_hash for _, row in bob.ask(lambda tx: rows(tx, AWAITING, OutboxRow))}
+
+
+@pytest.mark.attack(88)
+def test_a_device_that_the_relay_adds_is_sent_nothing(town: Town) -> None:
+    """The relay signs a list of its own with one device more and serves it to Bob."""
+    alice, tablet, bob = pair(town)
+    town.say(bob, "alice", "both of you")
+    mallory = town.account("mallory")
+    state = own_state(alice.ask(require_account))
+    foreign = tls.decode(identity.Device, mallory.ask(require_account).device)
+    forger = identity.HybridKeyPair.generate(town.entropy)
+    body = identity.list_body(1, (*state.body.device_hashes, identity.device_hash(foreign)))
+    link = replace(state.link, version=state.version + 1, previous=state.head, body_hash=body_hash(body))
+    signed = sign_link(forger, link, town.entropy)
+    forged = tls.encode(identity.step_update(signed, body, (tls.encode(foreign),)))
+    town.replace = lambda device, request, reply: (
+        api.Account(forged)
+        if device is bob and isinstance(request, api.FetchAccount) and request.known_version
+        else reply
+    )
+    bob.handle(events.Disconnected())
+    bob.connect()
+    town.say(tablet, "bob", "a head that Bob may not know")
+    town.say(bob, "alice", "to her devices alone")
+    assert bob.ask(views.contact, "alice").devices == 2
+    assert not mallory.envelopes
+    assert alice.texts("bob")[-1] == "to her devices alone"
