@@ -158,6 +158,7 @@ def check_register(
 
 
 def sign_delete(account: HybridKeyPair, statement: DeleteStatement, entropy: Entropy) -> HybridSignature:
+    """By the account key alone: no device key can delete an account."""
     return account.sign(ACCOUNT_DELETE, tls.encode(statement), entropy)
 
 
