@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from lokket.client.export import _Chain
 from tests.support.machine import Machine, RelayMachine, machines
 
 BARE = "--insecure-no-passphrase"
@@ -203,3 +204,85 @@ def test_a_deleted_account_is_gone_on_both_sides(place: Place) -> None:
     assert not list(place.alice.home.rglob("vault.*"))
     result = place.bob.run("send", "alice", "are you there?", "--timeout", "2")
     assert result.returncode == 3
+
+
+# --- killed in the middle ---
+
+LONG = 12_000
+
+
+@pytest.fixture(scope="module")
+def long_vault(place: Place) -> Machine:
+    """Bob's vault with a long history, taken in from an export of it that was made by hand."""
+    contact = next(iter(place.bob.json("contacts")))["genesis_hash"]
+    chain = _Chain()
+    lines = [chain.line({"type": "lokket-export", "format": 1})]
+    for number in range(LONG):
+        lines.append(
+            chain.line(
+                {
+                    "type": "message", "time": "", "petname": "", "outgoing": False, "state": "received",
+                    "contact": contact, "id": number.to_bytes(16, "big").hex(), "device": "dd" * 32,
+                    "seq": number + 1, "time_ms": 1_000 + number, "text": f"message {number} " + "x" * 200,
+                }
+            )
+        )  # fmt: skip
+    lines.append(chain.line({"type": "end", "contacts": 0, "messages": LONG}))
+    path = place.root / "long.jsonl"
+    path.write_bytes(b"".join(lines))
+    assert place.bob.json("import", str(path))[0]["messages"] == LONG
+    return place.bob
+
+
+def test_kill_nine_while_a_backup_is_written_leaves_the_old_one(place: Place, long_vault: Machine) -> None:
+    path = place.root / "long.backup"
+    made = long_vault.json("backup", "create", str(path))[0]
+    before = path.read_bytes()
+    draft = path.with_name(f".{path.name}.partial")
+    killed = 0
+    for extra_bytes in (0, 1, 1_000_000):
+        process = long_vault.start("backup", "create", str(path), "--json")
+        while process._process.poll() is None:
+            if draft.exists() and draft.stat().st_size >= extra_bytes:
+                process.kill()
+                break
+        killed += draft.exists()
+        if draft.exists():
+            assert path.read_bytes() == before
+    assert killed, "no process was killed in the middle"
+    assert long_vault.json("backup", "verify", str(path))[0]["messages"] == made["messages"]
+    again = long_vault.json("backup", "create", str(path))[0]
+    assert again["counter"] > made["counter"]
+    assert not draft.exists()
+
+
+def vault_bytes(machine: Machine) -> int:
+    return sum(file.stat().st_size for file in machine.home.rglob("vault.db*"))
+
+
+def test_kill_nine_while_a_backup_is_restored_loses_and_doubles_nothing(
+    place: Place, long_vault: Machine
+) -> None:
+    path = place.root / "long.backup"
+    code = long_vault.json("backup", "create", str(path), "--new-key")[0]["code"]
+    expected = long_vault.json("backup", "verify", str(path))[0]["messages"]
+    heir = Machine(place.root / "heir")
+    link = place.bob.json("invite")[0]["link"]
+    heir.json("join", "-", BARE, text=link + "\n")
+    killed = 0
+    for grown_bytes in (1, 300_000, 1_000_000):
+        before = vault_bytes(heir)
+        process = heir.start(
+            "backup", "restore", str(path), "--code", code, "--other-account", "--timeout", "1", "--json"
+        )
+        while process._process.poll() is None:
+            if vault_bytes(heir) > before + grown_bytes:
+                killed += 1
+                break
+        process.kill()
+    assert killed, "no process was killed in the middle"
+    done = heir.json("backup", "restore", str(path), "--code", code, "--other-account")[0]
+    assert done["refused"] == 0
+    assert done["messages"] + done["contacts"] + done["known"] == expected + 1
+    counted = heir.json("export", str(place.root / "heir.jsonl"))[0]
+    assert counted["messages"] == expected
