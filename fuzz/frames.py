@@ -26,6 +26,7 @@ _REQUESTS: Final = (
     api.PutInvite(_HASHES[0], _TIME_S),
     api.Send(_ENVELOPES),
     api.Acknowledge((_ID,)),
+    api.DeleteAccount(b"signature"),
     api.Ping(),
 )
 _ANSWERS: Final = (

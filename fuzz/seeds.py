@@ -15,7 +15,7 @@ CORPUS = HERE / "corpus"
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import targets  # noqa: E402
-from fuzz import frames, identity  # noqa: E402
+from fuzz import archives, frames, identity  # noqa: E402
 from lokket.codec import tls  # noqa: E402
 from lokket.protocol import fingerprint  # noqa: E402
 from lokket.protocol.pairwise import MessageKind, spqr  # noqa: E402
@@ -131,6 +131,7 @@ SEEDS = {
     "fingerprint": fingerprints,
     **identity.SEEDS,
     **frames.SEEDS,
+    **archives.SEEDS,
 }
 
 

@@ -13,7 +13,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Final
 
-from fuzz import frames, identity
+from fuzz import archives, frames, identity
 from lokket.codec import protobuf, tls
 from lokket.crypto.primitives import sha256
 from lokket.errors import LokketError, RemoteError
@@ -175,4 +175,5 @@ TARGETS: Final[dict[str, Target]] = {
     "fingerprint": lambda data: fingerprint.compare_scannable(OWN_FINGERPRINT, data),
     **identity.TARGETS,
     **frames.TARGETS,
+    **archives.TARGETS,
 }

@@ -114,6 +114,7 @@ def _contact_fields(contact: archive.Contact) -> dict[str, Any]:
         "level": contact.level,
         "blocked": contact.barred,
         "added_ms": contact.added_ms,
+        "read_ms": contact.read_ms,
         "list": base64.b64encode(contact.state).decode(),
     }
 
@@ -238,6 +239,7 @@ def _contact(fields: dict[str, Any]) -> archive.Contact:
         name=fields["name"],
         barred=fields["blocked"],
         added_ms=fields["added_ms"],
+        read_ms=fields["read_ms"],
     )
 
 

@@ -61,6 +61,7 @@ def _contact(contact: Contact) -> archive.Contact:
         name=contact.name,
         barred=contact.barred,
         added_ms=contact.added_ms,
+        read_ms=contact.read_ms,
     )
 
 
@@ -136,6 +137,7 @@ def _take_contact(step: Step, record: archive.Contact) -> bool:
         was="" if record.level == trust.LEVELS[0] else record.level,
         barred=record.barred,
         barred_ms=step.now_ms if record.barred else 0,
+        read_ms=record.read_ms,
     )
     book.store(step.tx, contact)
     trust.learn_devices(step, state)

@@ -40,6 +40,7 @@ class Contact(Frozen, frozen=True):
     name: Annotated[str, Meta(max_length=limits.NAME_MAX_CHARS)] | None = None
     barred: bool = False
     added_ms: Number = 0
+    read_ms: Number = 0  # the person read up to a message of this time
 
 
 class Message(Frozen, frozen=True):

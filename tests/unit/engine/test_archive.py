@@ -85,13 +85,16 @@ def test_another_account_takes_it_in_and_talks_on(friends: Friends) -> None:
     alice.handle(events.MarkVerified("bob"))
     alice.handle(events.RenameContact("bob", "my brother"))
     town.say(alice, "my brother", "before")
+    town.say(bob, "alice", "read")
+    alice.handle(events.MarkRead("my brother"))
+    town.say(bob, "alice", "not yet read")
     heir = town.account("alicia")
     done = take(heir, pages(alice))
-    assert (done.contacts, done.messages) == (1, 1)
+    assert (done.contacts, done.messages) == (1, 3)
     contact = heir.ask(views.contact, "my brother")
-    assert contact.level == "was verified"
+    assert (contact.level, contact.unread) == ("was verified", 1)
     town.say(heir, "my brother", "it is me")
-    assert heir.texts("my brother") == ["before", "it is me"]
+    assert heir.texts("my brother") == ["before", "read", "not yet read", "it is me"]
     stranger = next(view for view in bob.ask(views.contacts) if view.level == "request")
     assert bob.texts(stranger.petname) == ["it is me"]
     heir.handle(events.MarkVerified("my brother"))
