@@ -108,7 +108,7 @@ async def delete(
         if not yes:
             _confirm()
         if not only_here:
-            await client.ask(events.DeleteAccount(), outcome(events.AccountDeleted, "delete"), timeout)
+            await client.delete_account(timeout)
     session.discard()
     out.record("deleted", account=me.account_id, at_relay=not only_here)
     out.say("The account is gone from the relay, and the vault from this machine." if not only_here else

@@ -22,7 +22,7 @@ from lokket.client.driver import Driver, EngineLike, Happening, HungUp, Offline,
 from lokket.client.transport import Transport, WebSocketTransport
 from lokket.client.vault import open_vault
 from lokket.crypto.entropy import Entropy
-from lokket.engine import events, views
+from lokket.engine import events, farewell, views
 from lokket.engine.engine import Engine
 from lokket.engine.events import Command, ContactAdded, InviteMade, MessageShown, Notice
 from lokket.engine.store import Transaction
@@ -206,6 +206,17 @@ class Client:
             )
         return Created(done.genesis_hash, done.name, code)
 
+    async def delete_account(self, timeout_s: float = 30.0) -> None:
+        """Until the relay has forgotten the account. LocalError: another device holds the account key.
+
+        NotReached: it is asked again whenever this vault goes online. The vault stays: it is its owner's.
+        """
+        try:
+            await self.ask(events.DeleteAccount(), outcome(events.AccountDeleted, "delete"), timeout_s)
+        except LocalError:
+            if not self._read(farewell.is_over):  # an earlier attempt may have been heard
+                raise
+
     def whoami(self) -> views.Me | None:
         """None: this vault has no account yet."""
         return self._read(views.whoami)
@@ -322,9 +333,7 @@ class Client:
 
     # --- whatever else the engine can do ---
 
-    async def ask(
-        self, command: Command, match: Callable[[Happening], T | None], timeout_s: float
-    ) -> T:
+    async def ask(self, command: Command, match: Callable[[Happening], T | None], timeout_s: float) -> T:
         """Give a command, and wait for the first happening that ``match`` makes something of. NotReached."""
         with self._driver.listening() as queue:
             await self._driver.command(command)

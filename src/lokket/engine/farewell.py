@@ -10,7 +10,8 @@ import msgspec
 from lokket.codec import tls
 from lokket.engine import book, devices
 from lokket.engine.events import AccountDeleted, DeleteAccount, HangUp
-from lokket.engine.step import Step, require_account, save_account
+from lokket.engine.step import Step, account_of, require_account, save_account
+from lokket.engine.store import Transaction
 from lokket.errors import LocalError
 from lokket.protocol import identity
 from lokket.wire import api
@@ -42,6 +43,12 @@ def resume(step: Step) -> bool:
         signature = identity.sign_delete(account_key, statement, step.entropy)
         step.call("delete", api.DeleteAccount(tls.encode(signature)))
     return True
+
+
+def is_over(tx: Transaction) -> bool:
+    """The relay has confirmed it."""
+    account = account_of(tx)
+    return account is not None and account.status == "deleted"
 
 
 def answered(step: Step, reply: api.Reply) -> None:

@@ -13,7 +13,7 @@ import pytest
 from lokket import limits
 from lokket.client import backup, export
 from lokket.client.backup import ArchiveFile
-from lokket.client.client import Client
+from lokket.client.client import Client, NotReached
 from lokket.client.files import NewFile
 from lokket.client.rehearsal import verify
 from lokket.crypto import passphrase as passphrases
@@ -397,5 +397,31 @@ def test_an_open_client_makes_the_days_backup_by_itself(
         known = alice.read(backups.state)
         assert known is not None
         assert ArchiveFile(path).opens_with(known.key)
+
+    run(tmp_path, story)
+
+
+# --- the account's end ---
+
+
+def test_an_account_is_deleted_also_by_an_attempt_that_was_cut_short(tmp_path: Path) -> None:
+    async def story(made: Town) -> None:
+        alice = await made.join("alice")
+        transport = made.transports["alice"]
+        transport.up = False
+        await transport.cut()
+        with pytest.raises(NotReached):
+            await alice.delete_account(0.2)
+        transport.up = True
+        with alice._driver.listening() as queue:
+            while not isinstance(await queue.get(), events.AccountDeleted):
+                pass
+        await alice.delete_account(10)
+        await alice.close()
+        again = await made.open("alice")
+        await again.delete_account(10)
+        bob = await made.join("bob")
+        with pytest.raises(LocalError):
+            await bob.add_contact("alice", name="alice")
 
     run(tmp_path, story)
