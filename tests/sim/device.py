@@ -138,7 +138,7 @@ class Device:
         self.watch.committed(event, effects)
         if not self.world.trouble.effects_before_commit:
             self._carry_out(effects, None if cut is None else -1 - cut)
-        if isinstance(event, events.CreateAccount | events.JoinAsDevice):
+        if isinstance(event, events.CreateAccount | events.JoinAsDevice | events.RecoverAccount):
             self._connect_after(1)
         return True
 

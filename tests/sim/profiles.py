@@ -24,6 +24,8 @@ class Profile:
     clock_jumps: int = 0
     clock_reach_s: int = 0
     invites: int = 0
+    revocations: int = 0  # of second devices
+    recoveries: int = 0  # of admin devices that are lost
     prekey_pairs: int = 6
     patience_ms: int = 2 * 3_600_000  # within which nothing must wait any more
     hostility: float = 0.0  # of the relay: how often it does what it must not
@@ -57,6 +59,20 @@ PROFILES: Final = {
         Profile("crash", weather=ROUGH, device_crash=0.03, relay_crash=0.004, partitions=1),
         Profile("friends", "acquainted", 2, (4, 10), weather=ROUGH, device_crash=0.02, relay_crash=0.003),
         Profile("birth", "nothing", 2, (3, 6), 90_000, ROUGH, 0.02, 0.003),
+        Profile("revoked", "acquainted", 2, (6, 12), weather=ROUGH, device_crash=0.01, revocations=2),
+        Profile("recovered", "acquainted", 2, (6, 12), weather=ROUGH, device_crash=0.01, recoveries=2),
+        Profile(
+            "changing",
+            "acquainted",
+            3,
+            (8, 14),
+            weather=ROUGH,
+            device_crash=0.01,
+            relay_crash=0.002,
+            partitions=2,
+            revocations=1,
+            recoveries=2,
+        ),
         Profile("invites", invites=6, weather=ROUGH, device_crash=0.01),
         Profile("drained", prekey_pairs=1, weather=ROUGH, device_crash=0.02),
         Profile(
@@ -99,9 +115,12 @@ MIX: Final = (
     ("crowd", 1),
     ("hostile", 3),
 )
+CHANGING: Final = ("revoked", "recovered", "changing", "recovered")
 
 
 def of_seed(seed: int) -> Profile:
-    """The kind of world that a seed means when none is named."""
+    """The kind of world that a seed means when none is named: in every eighth, devices leave and come."""
+    if seed % 8 == 5:
+        return PROFILES[CHANGING[seed // 8 % len(CHANGING)]]
     names = [name for name, weight in MIX for _ in range(weight)]
     return PROFILES[Random(f"profile {seed}").choice(names)]

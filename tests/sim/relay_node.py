@@ -197,7 +197,7 @@ class RelayNode:
         self.world = world
         self.storage = storage
         self.entropy = SeededEntropy(f"{world.seed} relay")
-        self.lines: set[Line] = set()
+        self.lines: dict[Line, None] = {}  # in the order of coming: a set has another in every process
         self.up = False
         self.life = 0
         self.clock_offset_ms = 0
@@ -216,13 +216,13 @@ class RelayNode:
         self.relay = Relay(slow, self._config, KEY, LocalBus())  # type: ignore[arg-type]
         self.up = True
         self.life += 1
-        self._running: set[Coroutine[Any, Any, Any]] = set()
+        self._running: dict[Coroutine[Any, Any, Any], None] = {}
         self.world.log("relay", f"starts, life {self.life}")
 
     def accept(self, connection: Connection) -> None:
         if self.up:
             connection.line = Line(self, connection)
-            self.lines.add(connection.line)
+            self.lines[connection.line] = None
 
     def crash(self) -> None:
         """What the storage has done is kept; everything else is gone."""
@@ -274,7 +274,7 @@ class RelayNode:
 
     def run(self, work: Coroutine[Any, Any, Any], done: Callable[[Any], None]) -> None:
         """Step by step, to the storage's next pause; at each the power may go."""
-        self._running.add(work)
+        self._running[work] = None
         self._advance(work, done)
 
     def _advance(self, work: Coroutine[Any, Any, Any], done: Callable[[Any], None]) -> None:
@@ -289,7 +289,7 @@ class RelayNode:
                     self.later(lambda: self._advance(work, done))
                     return
         except StopIteration as finished:
-            self._running.discard(work)
+            self._running.pop(work, None)
             done(finished.value)
 
 

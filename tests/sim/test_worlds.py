@@ -44,6 +44,13 @@ def test_clocks_that_jump_by_days_lose_nothing() -> None:
         live(seed, PROFILES["clocks"])
 
 
+@pytest.mark.attack(87)
+@pytest.mark.parametrize("name", ["revoked", "recovered", "changing"])
+def test_devices_leave_and_come_and_nothing_is_lost(name: str) -> None:
+    left = [world for world in (live(seed, PROFILES[name]) for seed in range(4)) if world.lost]
+    assert left
+
+
 @pytest.mark.parametrize("seed", [1, 2])
 def test_long_world_passes_several_spqr_epochs(seed: int) -> None:
     world = live(seed, PROFILES["long"])

@@ -16,13 +16,11 @@ from random import Random
 from lokket.engine import events, views
 from lokket.engine.engine import Engine
 from lokket.engine.step import account_of
-from lokket.protocol.identity import new_recovery_code
 from lokket.relay.storage.memory import MemoryStorage
 
-from . import invariants
+from . import changes, invariants
 from .clock import START_MS, Clock
 from .device import Device
-from .entropy import SeededEntropy
 from .network import FAIR, Weather
 from .profiles import CALM, Profile
 from .relay_node import KEY, ORIGIN, RelayNode
@@ -67,6 +65,8 @@ class World:
             for number in (1, 2)
         }
         self.genesis: dict[str, bytes] = {}  # account -> genesis hash
+        self.lost: dict[str, Device] = {}  # devices that are gone for good
+        self.recovered: list[str] = []  # accounts
 
     # --- what parts of the world ask ---
 
@@ -108,6 +108,13 @@ class World:
 
     def devices_of(self, *accounts: str) -> list[Device]:
         return [device for device in self.devices.values() if device.account in accounts]
+
+    def lose(self, device: Device) -> None:
+        """It stops, and nothing is expected of it any more."""
+        if device.running:
+            device.crash()
+        self.log(device.name, "is gone for good")
+        self.lost[device.name] = self.devices.pop(device.name)
 
     def pairs(self) -> list[tuple[str, str]]:
         return list(combinations(self.accounts, 2))
@@ -174,6 +181,8 @@ class World:
         some(profile.partitions, lambda: self._anyone().go_offline(random.randrange(*profile.partition_ms)))
         some(profile.clock_jumps, self._jump_clock)
         some(profile.invites, self._invite)
+        some(profile.revocations, lambda: changes.revoke(self))
+        some(profile.recoveries, lambda: changes.recover(self))
         return plan
 
     def _anyone(self) -> Device:
@@ -193,6 +202,9 @@ class World:
                 device.jump_clock(-device.clock_offset_ms)
         self.relay.clock_offset_ms = 0
         self.settle()
+        if self.recovered:
+            changes.share_history(self)
+            self.settle()
 
     def settle(self) -> None:
         """Run until nothing waits. AssertionError: something waits for ever."""
@@ -239,7 +251,7 @@ class World:
         faults = self.profile.stormy or self.restores
         for device in self.devices.values():
             alarms = {kind: count for kind, count in device.watch.trust.items() if kind in ALARMS}
-            if not self.restores and not self.profile.hostility:
+            if not self.restores and not self.profile.hostility and not self.lost:
                 assert not alarms, f"{device.name} saw {alarms}"
                 assert not device.watch.quarantined(), f"{device.name}: {device.watch.quarantined()}"
             if not faults and not self.relay.all_refusals():
@@ -274,7 +286,8 @@ class World:
     def _accept_strangers(self, device: Device) -> None:
         if device.running and _has_account(device):
             for contact in device.contacts():
-                if contact.level == "request" and device.running:
+                rotated = "account key" in contact.blocked
+                if (contact.level == "request" or rotated) and device.running:
                     device.step(events.AcceptContact(contact.petname))
 
     def _invite(self) -> None:
@@ -311,7 +324,7 @@ class World:
 
     def _settle_step(self, account: str, first: Device, second: Device) -> None:
         if not _has_account(first):
-            code = new_recovery_code(SeededEntropy(f"recovery code of {account}"))
+            code = changes.recovery_code(account)
             first.step(events.CreateAccount("", account, ORIGIN, KEY.public, code))
             return
         own = first.look(account_of)
@@ -328,7 +341,8 @@ class World:
     def _settled(self, account: str) -> bool:
         for device in self.devices_of(account):
             me = device.look(views.whoami)
-            if me is None or not me.registered or len(me.devices) != 2:  # type: ignore[attr-defined]
+            listed = 0 if me is None else len(me.devices)  # type: ignore[attr-defined]
+            if not listed or not me.registered or listed != len(self.devices_of(account)):  # type: ignore[attr-defined]
                 return False
         return True
 

@@ -42,7 +42,7 @@ from lokket.engine.store import (
     SEEN,
     Transaction,
 )
-from lokket.errors import DecodeError, DuplicateMessage, RemoteError
+from lokket.errors import DecodeError, RemoteError
 from lokket.protocol import identity, pairwise
 from lokket.wire import api, content
 
@@ -144,9 +144,8 @@ def _take(step: Step, envelope: api.Envelope, encoded: bytes, *, fetched: bool) 
         return
     try:
         opened = _open(step, account, envelope, sender, state)
-    except DuplicateMessage:
-        return
     except RemoteError as error:
+        # Also what seems a duplicate: under an id not seen before it is a message with a changed number.
         _hold(step, envelope, encoded, error.code, to_heal=True)
         if book.may_be_answered(step.tx, sender.genesis_hash):
             healing.plan(step, sender.device_hash)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lokket import limits
-from lokket.engine import devices, invites, linking, outbox, outgoing, prekeys
+from lokket.engine import book, devices, invites, linking, outbox, outgoing, prekeys
 from lokket.engine.records import HeldEnvelope, OutboxRow, rows
 from lokket.engine.step import Step, account_of, own_state
 from lokket.engine.store import ACCOUNT, AWAITING, FIRST_MESSAGE, INBOX, SEEN
@@ -31,6 +31,18 @@ def run(step: Step) -> None:
     invites.expire(step)
     _forget(step)
     outgoing.offer_again(step)
+    _ask_for_lists(step)
+
+
+def _ask_for_lists(step: Step) -> None:
+    """What was not taken for an hour may lie with a device that is no longer listed: did the list move?"""
+    unread = {
+        row.genesis_hash
+        for _, row in rows(step.tx, AWAITING, OutboxRow)
+        if content.is_counted(row.kind) and step.now_ms - row.created_ms >= _EVERY_MS
+    }
+    for genesis_hash in sorted(unread):
+        book.fetch(step, genesis_hash)
 
 
 def _renew_list(step: Step) -> None:

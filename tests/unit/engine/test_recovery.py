@@ -207,3 +207,19 @@ def test_codes_are_not_kept(town: Town) -> None:
     rows = b"".join(value for table in fresh.vault.rows.values() for value in table.values())
     for code in (alice.recovery_code, fresh.recovery_code):
         assert code.encode() not in rows
+
+
+def test_who_has_nothing_new_to_say_learns_of_a_recovery_too(town: Town) -> None:
+    """Mail that nobody took for an hour makes its sender look at the list."""
+    alice, bob = town.account("alice"), town.account("bob")
+    town.befriend(alice, bob)
+    alice.disconnect()
+    town.say(bob, "alice", "lies with the lost device")
+    fresh = town.recover(alice)
+    assert "rotated" not in bob.trust_kinds()
+    town.settle(2 * 3_600_000 + 60_000)
+    assert "rotated" in bob.trust_kinds()
+    bob.handle(events.AcceptContact("alice"))
+    town.settle()
+    (stranger,) = fresh.ask(views.contacts)
+    assert fresh.texts(stranger.petname) == ["lies with the lost device"]
