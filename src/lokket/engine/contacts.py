@@ -63,7 +63,7 @@ def resume(step: Step) -> None:
     for contact in book.everyone(step.tx):
         if not contact.barred and book.state_of(contact).expired(step.now_s):
             book.fetch(step, contact.genesis_hash)
-    for genesis_hash in incoming.awaited(step.tx):
+    for genesis_hash in sorted(incoming.awaited(step.tx)):
         book.fetch(step, genesis_hash)
 
 
