@@ -133,7 +133,7 @@ class Line:
     def hang_up(self) -> None:
         if self.open:
             self.open = False
-            self._node.lines.discard(self)
+            self._node.lines.pop(self, None)
             self._node.relay.disconnect(self.caller)
 
     @property

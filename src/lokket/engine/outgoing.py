@@ -195,7 +195,7 @@ def sent(step: Step, name: str, reply: api.Reply) -> None:
             _later(step, key, row, code, retry_after_ms)
         else:
             _fail(step, key, row, f"the relay refused it ({code})")
-    for mid in accepted - queued:
+    for mid in sorted(accepted - queued):  # not in a set's order, which differs by process
         outbox.message_state(step, mid, "sent")
 
 

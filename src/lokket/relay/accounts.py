@@ -305,7 +305,7 @@ async def _take_list(office: Office, row: AccountRow, step: _Step, moment: Momen
     change = ListChange(row.head, _account_row(after, extended), after.body.device_hashes)
     if not await office.storage.put_list(change):
         raise _list_conflict()
-    for gone in set(before.body.device_hashes) - set(after.body.device_hashes):
+    for gone in sorted(set(before.body.device_hashes) - set(after.body.device_hashes)):
         _dismiss(office, gone)
 
 
