@@ -105,6 +105,9 @@ UPKEEP_S: Final = 60
 CLOCK_STEP_MAX_S: Final = 1_800  # between two upkeeps: more, or backwards, and the clock has jumped
 CLOCK_EVEN_S: Final = 3_600  # without a jump before anything expires
 DISK_RESERVE_BYTES: Final = 64 * 1024 * 1024  # kept free so that acknowledging and deleting go on
+ADMISSION_LOAD_MAX: Final = 4.0  # above it per processor, no new accounts
+ADMISSION_MEMORY_MIN_BYTES: Final = 200 * 1024 * 1024  # available; with less, no new accounts
+ADMISSION_DISK_MIN_BYTES: Final = 1024 * 1024 * 1024  # free; with less, no new accounts
 
 # --- client ---
 ARGON2_MEMORY_MAX_KIB: Final = 1024 * 1024  # what a vault's key file may ask for
@@ -157,6 +160,7 @@ assert DEVICES_MAX <= DEVICE_NUMBER_MAX
 assert DEVICE_NUMBER_REST_DAYS > PREKEY_PRIVATE_DAYS  # no mail to the old holder of a number is left
 assert CONTENT_IDS_SMALL <= CONTENT_IDS_MAX
 assert PREKEY_PAIRS_PER_MANIFEST > PAIRS_LOW
+assert DISK_RESERVE_BYTES < ADMISSION_DISK_MIN_BYTES  # who is there is served longer than the new come
 assert UPKEEP_S < CLOCK_STEP_MAX_S <= CLOCK_EVEN_S
 assert ENVELOPE_BODY_MAX_BYTES < DELIVER_FRAME_MAX_BYTES < FRAME_MAX_BYTES
 assert DELIVER_FRAME_MAX_BYTES <= DELIVER_UNACKNOWLEDGED_MAX_BYTES

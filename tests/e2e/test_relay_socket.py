@@ -10,14 +10,11 @@ import secrets
 import socket
 import subprocess
 import sys
-import urllib.error
-import urllib.request
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
 import pytest
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from lokket import limits
@@ -28,102 +25,17 @@ from lokket.relay.config import RelayConfig
 from lokket.relay.explain import NOT_HELD, explain_data
 from lokket.system import now_ms
 from lokket.wire import api
-from tests.support.relay import Desk, Member
+from tests.support.served import LONG_S, Wire, get, person, served, wire
 
 ROOT = Path(__file__).parent.parent.parent
-LONG_S = 30
-
-
-@contextlib.asynccontextmanager
-async def served(config: RelayConfig | None = None) -> AsyncIterator[Running]:
-    loop = asyncio.get_running_loop()
-    started: asyncio.Future[Running] = loop.create_future()
-    stop = asyncio.Event()
-    task = asyncio.create_task(serve(config or RelayConfig(open=True, port=0), started.set_result, stop))
-    await asyncio.wait({started, task}, return_when=asyncio.FIRST_COMPLETED)
-    if task.done():
-        await task
-    try:
-        yield started.result()
-    finally:
-        stop.set()
-        async with asyncio.timeout(LONG_S):
-            await task
-
-
-class Wire:
-    """A client's end: frames out and in."""
-
-    def __init__(self, socket: ClientConnection) -> None:
-        self.socket = socket
-        self.pushes: list[api.Push] = []
-        self._number = 0
-
-    async def next(self) -> api.RelayFrame:
-        async with asyncio.timeout(LONG_S):
-            data = await self.socket.recv()
-        assert isinstance(data, bytes)
-        return api.decode_relay_frame(data)
-
-    async def push(self) -> api.RelayFrame:
-        frame = await self.next()
-        assert frame.number == 0
-        return frame
-
-    async def ask(self, request: api.Request) -> object:
-        self._number += 1
-        await self.socket.send(api.encode(api.ClientFrame(self._number, request)))
-        while (frame := await self.next()).number != self._number:
-            assert frame.number == 0
-            self.pushes.append(frame.message)  # type: ignore[arg-type]
-        return frame.message
-
-    async def closed(self) -> int:
-        """The close code, after whatever was still on the way."""
-        async with asyncio.timeout(LONG_S):
-            try:
-                while True:
-                    data = await self.socket.recv()
-                    assert isinstance(data, bytes)
-                    message = api.decode_relay_frame(data).message
-                    self.pushes.append(message)  # type: ignore[arg-type]
-            except ConnectionClosed as closed:
-                return closed.rcvd.code if closed.rcvd is not None else 1006
-
-
-@contextlib.asynccontextmanager
-async def wire(running: Running) -> AsyncIterator[tuple[Wire, api.Hello]]:
-    origin = running.origin
-    async with connect(f"{origin}/v1", compression=None, max_size=limits.FRAME_MAX_BYTES) as socket:
-        one = Wire(socket)
-        hello = (await one.push()).message
-        assert isinstance(hello, api.Hello)
-        yield one, hello
-
-
-def person(name: str) -> Member:
-    desk = Desk(seed=f"socket {name}")
-    desk.now_ms = now_ms()
-    return Member.new(desk, name)
-
-
-async def get(running: Running, path: str) -> tuple[int, str]:
-    def fetch() -> tuple[int, str]:
-        try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{running.port}{path}", timeout=LONG_S) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
-
-    return await asyncio.to_thread(fetch)
 
 
 async def test_two_people_and_a_letter(tmp_path: Path) -> None:
     """Register, send, deliver, acknowledge; then everything again from disk after a restart."""
-    config = RelayConfig(origin="ws://relay.test", data=tmp_path / "data", open=True, port=0)
+    config = RelayConfig(origin="wss://relay.test", data=tmp_path / "data", open=True, port=0)
     alice, bob = person("alice"), person("bob")
     async with served(config) as running:
-        assert running.origin == "ws://relay.test"
+        assert running.origin == "wss://relay.test"
         at = Running(running.relay, running.port, f"ws://127.0.0.1:{running.port}", running.relay_key, None)
         async with wire(at) as (a, hello_a), wire(at) as (b, hello_b):
             assert hello_a.nonce != hello_b.nonce
@@ -387,7 +299,7 @@ async def test_what_cannot_be_started_says_why(tmp_path: Path) -> None:
             await serve(RelayConfig(port=running.port), lambda running: None)
     (tmp_path / "relay.key").write_bytes(b"short")
     with pytest.raises(LocalError, match="damaged"):
-        build(RelayConfig(origin="ws://relay.test", data=tmp_path))
+        build(RelayConfig(origin="wss://relay.test", data=tmp_path))
     with pytest.raises(LocalError, match="origin"):
         build(RelayConfig(origin="ws://ünprintable"))
 

@@ -25,6 +25,10 @@ def environment(home: Path) -> dict[str, str]:
         "LOKKET_HOME": str(home),
         "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring",
         "PYTHONUNBUFFERED": "1",
+        **{
+            f"LOKKET_RELAY_ADMISSION_{name}": "0"
+            for name in ("LOAD_MAX", "MEMORY_MIN_BYTES", "DISK_MIN_BYTES")
+        },
         "NO_COLOR": "1",
     }
 

@@ -16,7 +16,7 @@ from lokket.client.client import Client, Surroundings
 from lokket.client.transport import Connection, Transport, WebSocketTransport
 from lokket.errors import LocalError
 from lokket.relay import app as relay_app
-from lokket.relay.config import RelayConfig
+from lokket.relay.config import EVERYONE, RelayConfig
 from lokket.system import SystemEntropy
 from lokket.wire import api
 
@@ -162,7 +162,8 @@ class RelayThread:
             self.running = running
             self._started.set()
 
-        await relay_app.serve(RelayConfig(open=True, data=self.data, port=0), ready, self._stop)
+        config = RelayConfig(open=True, data=self.data, port=0, admission=EVERYONE)
+        await relay_app.serve(config, ready, self._stop)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,7 @@ from lokket.apps import output
 from lokket.apps.output import Output
 from lokket.client import vault_key
 from lokket.client.client import Client, NotReached
+from lokket.client.transport import trusting
 from lokket.client.vault import DATABASE
 from lokket.errors import LocalError, LokketError
 from lokket.system import SystemEntropy
@@ -59,12 +60,22 @@ AllowPlaintext = Annotated[
     bool,
     typer.Option("--allow-plaintext", help="Talk to a relay without TLS.", rich_help_panel="Everywhere"),
 ]
+Ca = Annotated[
+    Path | None,
+    typer.Option(
+        "--ca",
+        help="The one authority (PEM) that may vouch for the relay, instead of the system's.",
+        envvar="LOKKET_CA",
+        rich_help_panel="Everywhere",
+    ),
+]
 _COMMON: Final = (
     ("as_json", Json, False),
     ("home", Home, None),
     ("profile", Profile, ""),
     ("passphrase_fd", PassphraseFd, None),
     ("allow_plaintext", AllowPlaintext, False),
+    ("ca", Ca, None),
 )
 
 
@@ -81,6 +92,7 @@ class Session:
     profile: str
     passphrase_fd: int | None
     allow_plaintext: bool
+    ca: Path | None = None
 
     @property
     def folder(self) -> Path:
@@ -94,7 +106,12 @@ class Session:
         try:
             key = vault_key.load_key(self.folder, self.ask_passphrase)
             return await Client.open(
-                self.folder, key, online=online, allow_plaintext=self.allow_plaintext, wait_s=_LOCK_WAIT_S
+                self.folder,
+                key,
+                online=online,
+                allow_plaintext=self.allow_plaintext,
+                ca=self.ca,
+                wait_s=_LOCK_WAIT_S,
             )
         except LocalError as error:
             raise VaultTrouble(str(error)) from None
@@ -105,9 +122,11 @@ class Session:
             raise VaultTrouble(
                 f"the profile {self.profile!r} has an account already: choose another --profile for a new one"
             )
+        if self.ca is not None:
+            trusting(self.ca)  # before anything is made
         key = vault_key.make_key(self.folder, protection, SystemEntropy())
         return await Client.open(
-            self.folder, key, create=True, online=False, allow_plaintext=self.allow_plaintext
+            self.folder, key, create=True, online=False, allow_plaintext=self.allow_plaintext, ca=self.ca
         )
 
     def discard(self) -> None:
@@ -212,6 +231,7 @@ def _session(given: dict[str, Any]) -> Session:
         profile=chosen["profile"] or DEFAULT_PROFILE,
         passphrase_fd=chosen["passphrase_fd"],
         allow_plaintext=chosen["allow_plaintext"],
+        ca=chosen["ca"].expanduser().absolute() if chosen["ca"] else None,
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import ssl
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ from typing import Final, Self, TypeVar
 from lokket import limits
 from lokket.client import backup
 from lokket.client.driver import Driver, EngineLike, Happening, HungUp, Offline, Stopped
-from lokket.client.transport import Transport, WebSocketTransport
+from lokket.client.transport import Transport, WebSocketTransport, trusting
 from lokket.client.vault import open_vault
 from lokket.crypto.entropy import Entropy
 from lokket.engine import events, farewell, views
@@ -63,10 +64,18 @@ class Surroundings:
 class Client:
     """Made by ``Client.open``; an asynchronous context manager. One per vault, in one event loop."""
 
-    def __init__(self, driver: Driver, surroundings: Surroundings, *, allow_plaintext: bool) -> None:
+    def __init__(
+        self,
+        driver: Driver,
+        surroundings: Surroundings,
+        *,
+        allow_plaintext: bool,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._driver = driver
         self._surroundings = surroundings
         self._allow_plaintext = allow_plaintext
+        self._tls = tls
         self._closed = False
         self._backing_up: asyncio.Task[None] | None = None
 
@@ -79,19 +88,22 @@ class Client:
         create: bool = False,
         online: bool = True,
         allow_plaintext: bool = False,
+        ca: Path | None = None,
         wait_s: float = 0.0,
         surroundings: Surroundings | None = None,
     ) -> Self:
         """The vault in ``folder`` under its raw 32-byte key; ``create`` makes a new one.
 
         ``online`` connects as soon as there is an account, and stays connected. ``wait_s``: how long to wait
-        for another process to leave the vault. LocalError: see ``vault.open_vault``.
+        for another process to leave the vault. ``ca``: the only authority, in a PEM file, that may vouch for
+        the relay; without it the system's may. LocalError: see ``vault.open_vault``.
         """
         around = surroundings or Surroundings()
+        tls = trusting(ca) if ca is not None else None
         vault = open_vault(folder, key, create=create, wait_s=wait_s)
         driver = Driver(vault, around.engine(), around.entropy, around.now_ms)
         driver.start()
-        client = cls(driver, around, allow_plaintext=allow_plaintext)
+        client = cls(driver, around, allow_plaintext=allow_plaintext, tls=tls)
         try:
             me = client.whoami()
             if online and me is not None:
@@ -128,9 +140,11 @@ class Client:
     def go_online(self, origin: str) -> None:
         """Connect in the background, and again whenever the connection is lost. LocalError: no address."""
         make = self._surroundings.transport
-        self._driver.go_online(
-            make(origin) if make else WebSocketTransport(origin, allow_plaintext=self._allow_plaintext)
-        )
+        transport = make(origin) if make else self._socket_to(origin)
+        self._driver.go_online(transport)
+
+    def _socket_to(self, origin: str) -> Transport:
+        return WebSocketTransport(origin, allow_plaintext=self._allow_plaintext, tls=self._tls)
 
     async def wait_online(self, timeout_s: float) -> int:
         """Until logged in; how many envelopes wait. NotReached, LocalError: the relay said no for good."""

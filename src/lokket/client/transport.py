@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import ssl
+from pathlib import Path
 from typing import Final, Protocol
 from urllib.parse import SplitResult, urlsplit
 
@@ -83,6 +84,19 @@ class WebSocketTransport:
         except InvalidURI:
             raise LocalError("the relay's address is no address: ask for a new invite") from None
         return _WebSocket(socket)
+
+
+def trusting(ca: Path) -> ssl.SSLContext:
+    """For ``WebSocketTransport.tls``: certificates of this authority, and of no other. LocalError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_verify_locations(ca)
+    except ssl.SSLError:
+        raise LocalError(f"there is no certificate of an authority in {ca}: it must be PEM") from None
+    except OSError as error:
+        raise LocalError(f"{ca} cannot be read: {error.strerror}") from None
+    return context
 
 
 class _Connect(connect):

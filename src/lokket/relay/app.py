@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ipaddress
+import logging
 import os
 import signal
 import socket
@@ -22,15 +22,19 @@ from lokket.crypto.keys import Ed25519KeyPair
 from lokket.errors import LocalError
 from lokket.protocol.identity import Invite
 from lokket.relay.bus import LocalBus
-from lokket.relay.config import RelayConfig
+from lokket.relay.config import RelayConfig, require_safe
 from lokket.relay.explain import DATA_FILE
+from lokket.relay.proxy import Peers
 from lokket.relay.relay import Relay
 from lokket.relay.storage.base import Storage
 from lokket.relay.storage.memory import MemoryStorage
 from lokket.relay.storage.sqlite import SQLiteStorage
-from lokket.relay.web import Gate, Machine, make_app
+from lokket.relay.tls import ServerTls
+from lokket.relay.web import Entrance, Gate, Machine, make_app
 from lokket.system import SystemEntropy, now_ms
 from lokket.wire import api
+
+_log = logging.getLogger(__name__)
 
 KEY_FILE: Final = "relay.key"
 _STOP_S: Final = 5.0
@@ -65,7 +69,7 @@ def build(config: RelayConfig) -> tuple[Relay, Starlette]:
         key = _relay_key(config.data / KEY_FILE, entropy)
     relay = Relay(storage, config, key, LocalBus())
     gate = Gate(config.connections_max, config.connections_per_address_max)
-    return relay, make_app(relay, Machine(now_ms, entropy), gate)
+    return relay, make_app(relay, Machine(now_ms, entropy), Entrance(gate, Peers(config)))
 
 
 def _make_private(data: Path) -> None:
@@ -92,8 +96,7 @@ def _relay_key(path: Path, entropy: SystemEntropy) -> Ed25519KeyPair:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A bound socket, on this machine only. LocalError."""
-    require_loopback(host)
+    """A bound socket. LocalError."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -108,32 +111,22 @@ def listen(host: str, port: int) -> socket.socket:
     return bound
 
 
-def require_loopback(host: str) -> None:
-    """LocalError unless only this machine can reach ``host``: without TLS nobody else should."""
-    with contextlib.suppress(ValueError):
-        if ipaddress.ip_address(host).is_loopback:
-            return
-    if host != "localhost":
-        raise LocalError(
-            f"the relay speaks without TLS and will not listen on {host}: use 127.0.0.1, "
-            "and put a proxy with TLS in front of it"
-        )
-
-
 async def serve(config: RelayConfig, ready: Ready, stop: asyncio.Event | None = None) -> None:
     """Serve until ``stop`` is set, SIGTERM or SIGINT comes, or the task is cancelled.
 
     ``ready`` is called once connections are accepted. An empty ``config.origin`` becomes
-    ``ws://host:port``. LocalError: it cannot start, or the disk failed.
+    ``ws://host:port``, with TLS ``wss://host:port``. LocalError: it cannot start, or the disk failed.
     """
+    require_safe(config)
+    tls = None
+    if config.tls_cert is not None and config.tls_key is not None:
+        tls = ServerTls(config.tls_cert, config.tls_key)
     bound = listen(config.host, config.port)
     try:
-        port = int(bound.getsockname()[1])
-        host = f"[{config.host}]" if ":" in config.host else config.host
-        config = replace(config, port=port, origin=config.origin or f"ws://{host}:{port}")
+        config = _settled(config, int(bound.getsockname()[1]))
         relay, app = build(config)
         try:
-            server = _Server(_server_config(app, config))
+            server = _Server(_server_config(app, config), tls)
             await _run(relay, server, bound, ready, stop or asyncio.Event())
         finally:
             await relay.storage.close()
@@ -141,6 +134,13 @@ async def serve(config: RelayConfig, ready: Ready, stop: asyncio.Event | None = 
         bound.close()
     if relay.storage.broken:
         raise LocalError("the relay's disk failed; look at it, then start the relay again")
+
+
+def _settled(config: RelayConfig, port: int) -> RelayConfig:
+    """With the port that it got, and the address that follows from it where none was named."""
+    host = f"[{config.host}]" if ":" in config.host else config.host
+    scheme = "wss" if config.speaks_tls else "ws"
+    return replace(config, port=port, origin=config.origin or f"{scheme}://{host}:{port}")
 
 
 async def _run(
@@ -153,7 +153,7 @@ async def _run(
                 await asyncio.sleep(0.005)
             if not serving.done():
                 ready(await _running(relay))
-                await _keep(relay, serving, stop)
+                await _keep(relay, server, serving, stop)
         finally:
             relay.close_all(api.UNAVAILABLE, "the relay stops; it will be back")
             with contextlib.suppress(TimeoutError):
@@ -168,12 +168,13 @@ async def _running(relay: Relay) -> Running:
     return Running(relay, config.port, config.origin, relay.key, invite)
 
 
-async def _keep(relay: Relay, serving: asyncio.Future[None], stop: asyncio.Event) -> None:
+async def _keep(relay: Relay, server: _Server, serving: asyncio.Future[None], stop: asyncio.Event) -> None:
     """Upkeep until something ends the relay."""
     stopping = asyncio.ensure_future(stop.wait())
     try:
         while not stop.is_set() and not serving.done() and not relay.storage.broken:
             await relay.upkeep(now_ms())
+            server.renew_certificate()
             ends: set[asyncio.Future[Any]] = {stopping, serving}
             await asyncio.wait(ends, timeout=limits.UPKEEP_S, return_when=asyncio.FIRST_COMPLETED)
     finally:
@@ -202,6 +203,7 @@ def _server_config(app: Starlette, config: RelayConfig) -> uvicorn.Config:
         log_level="warning",  # below it, addresses are logged
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # ``proxy`` decides whom to believe
     )
 
 
@@ -225,7 +227,45 @@ class _HurriedHttp(HttpToolsProtocol):
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals alone: ``serve`` closes the sockets first, then asks the server to exit."""
+    """Leaves signals alone: ``serve`` closes the sockets first, then asks the server to exit.
+
+    Listens by itself, because uvicorn has no bound for how long a TLS handshake may take.
+    """
+
+    def __init__(self, config: uvicorn.Config, tls: ServerTls | None) -> None:
+        super().__init__(config)
+        self._tls = tls
+
+    def renew_certificate(self) -> None:
+        """New connections get the certificate that is in the file now."""
+        if self._tls is not None:
+            try:
+                if self._tls.renew():
+                    _log.info("the certificate was renewed")
+            except LocalError as error:
+                _log.error("the old certificate stays in use: %s", error)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        loop, config = asyncio.get_running_loop(), self.config
+        context = self._tls.context if self._tls is not None else None
+
+        def protocol() -> asyncio.Protocol:
+            made: asyncio.Protocol = config.http_protocol_class(  # type: ignore[call-arg]
+                config=config, server_state=self.server_state, app_state=self.lifespan.state
+            )
+            return made
+
+        self.servers = [
+            await loop.create_server(
+                protocol,
+                sock=bound,
+                backlog=config.backlog,
+                ssl=context,
+                ssl_handshake_timeout=limits.LOGIN_WAIT_S if context else None,
+            )
+            for bound in sockets or ()
+        ]
+        self.started = True
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -15,7 +15,6 @@ from lokket.relay.storage.base import Mail, Quota
 from lokket.wire import api
 
 HOUR_MS = 3_600_000
-QUOTA = Quota(limits.MAILBOX_COUNT_MAX, limits.MAILBOX_MAX_BYTES)
 
 
 async def send(office: Office, caller: Caller, request: api.Send, moment: Moment) -> api.Sent:
@@ -25,9 +24,10 @@ async def send(office: Office, caller: Caller, request: api.Send, moment: Moment
     size = sum(len(envelope.body) for envelope in envelopes)
     office.spend("send-bytes", caller.genesis_hash, moment, max(size, 1))
     codes = [_refused(office, caller, envelope, moment) for envelope in envelopes]
-    expires_h = -(-moment.now_ms // HOUR_MS) + limits.MAILBOX_TTL_DAYS * 24
+    expires_h = -(-moment.now_ms // HOUR_MS) + office.config.mail_days * 24
     passed = [at for at, code in enumerate(codes) if code is None]
-    stored = await office.storage.append(tuple(_mail(envelopes[at], expires_h) for at in passed), QUOTA)
+    quota = Quota(office.config.mailbox_count_max, office.config.mailbox_max_bytes)
+    stored = await office.storage.append(tuple(_mail(envelopes[at], expires_h) for at in passed), quota)
     for at, code in zip(passed, stored, strict=True):
         codes[at] = code
     for device_hash in dict.fromkeys(envelopes[at].device_hash for at in passed if not codes[at]):

@@ -17,7 +17,7 @@ from typing import Final, Protocol
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
@@ -25,6 +25,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from lokket import limits
 from lokket.crypto.entropy import Entropy
 from lokket.errors import DecodeError
+from lokket.relay.proxy import Peers, counted_as
 from lokket.relay.relay import Relay
 from lokket.relay.storage.base import Counts
 from lokket.wire import api
@@ -197,10 +198,30 @@ class Gate:
             del self._open[address]
 
 
-def make_app(relay: Relay, machine: Machine, gate: Gate) -> Starlette:
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """Who may come in, and under which address they are counted."""
+
+    gate: Gate
+    peers: Peers
+
+    def client(self, connection: HTTPConnection) -> str | None:
+        """The client's address; None: whoever this is must come through the proxy."""
+        peer = connection.client.host if connection.client is not None else ""
+        if not self.peers.admits(peer):
+            return None
+        return self.peers.client(peer, connection.headers.getlist("x-forwarded-for"))
+
+
+def make_app(relay: Relay, machine: Machine, entrance: Entrance) -> Starlette:
     async def clients(socket: WebSocket) -> None:
-        address = socket.client.host if socket.client is not None else ""
-        if not gate.enter(address):
+        client = entrance.client(socket)
+        if client is None:
+            relay.counters["refused direct connection"] += 1
+            await socket.send_denial_response(PlainTextResponse("come through the proxy\n", 403))
+            return
+        address = counted_as(client)
+        if not entrance.gate.enter(address):
             relay.counters["refused connection"] += 1
             await socket.send_denial_response(PlainTextResponse("too many connections\n", 429))
             return
@@ -212,7 +233,7 @@ def make_app(relay: Relay, machine: Machine, gate: Gate) -> Starlette:
         except Exception as error:
             relay.fault("a connection", error)
         finally:
-            gate.leave(address)
+            entrance.gate.leave(address)
 
     async def healthz(request: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -223,6 +244,9 @@ def make_app(relay: Relay, machine: Machine, gate: Gate) -> Starlette:
         return PlainTextResponse("ready\n")
 
     async def metrics(request: Request) -> Response:
+        client = entrance.client(request)
+        if client is None or not entrance.peers.may_read_metrics(client):
+            return PlainTextResponse("not found\n", 404)
         registry = CollectorRegistry()
         registry.register(_Figures(relay, await relay.storage.counts()))
         return Response(generate_latest(registry), media_type="text/plain; version=0.0.4")

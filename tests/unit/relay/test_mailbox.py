@@ -6,11 +6,9 @@ import pytest
 from msgspec import structs
 
 from lokket import limits
-from lokket.relay import mailbox
 from lokket.relay.budgets import RATES, Rate
 from lokket.relay.config import RelayConfig
 from lokket.relay.office import RecentEnvelopes
-from lokket.relay.storage.base import Quota
 from lokket.wire import api
 from tests.support.relay import ORIGIN, Desk, Member
 
@@ -205,8 +203,8 @@ async def test_foreign_and_unknown_ids_get_the_same_answer_and_delete_nothing(de
 
 
 @pytest.mark.attack(49)
-async def test_a_full_mailbox_refuses_the_new(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mailbox, "QUOTA", Quota(3, 10_000))
+async def test_a_full_mailbox_refuses_the_new() -> None:
+    desk = Desk(config=RelayConfig(origin=ORIGIN, open=True, mailbox_count_max=3, mailbox_max_bytes=10_000))
     alice, bob = await couple(desk)
     letters = [alice.envelope(bob) for _ in range(5)]
     assert await alice.send(*letters) == ("", "", "", api.MAILBOX_FULL, api.MAILBOX_FULL)
