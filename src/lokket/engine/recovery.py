@@ -12,7 +12,7 @@ import msgspec
 from lokket.codec import tls
 from lokket.crypto.primitives import equal
 from lokket.engine import account as own_account
-from lokket.engine import book, devices, history, siblings
+from lokket.engine import book, devices, history, siblings, trust
 from lokket.engine.events import HangUp, RecoverAccount, Recovered, Redial
 from lokket.engine.records import Account, DeviceName, PendingList, Recovery, load, pack, save, unpack
 from lokket.engine.step import Step, account_of, own_state, require_account, save_account
@@ -188,6 +188,7 @@ def answered(step: Step, reply: api.Reply) -> None:
                 account, status="active", pending_list=b"", confirmed=len(account.nonces)
             )
             save_account(step.tx, account)
+            trust.learn_devices(step, own_state(account))
             others = own_state(account).listed
             kept = tuple(device.device for key, device in others if key != account.device_hash)
             step.emit(Recovered(account.genesis_hash, account.number, tuple(sorted(kept))))

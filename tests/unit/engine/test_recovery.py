@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 
 from lokket.engine import book, events, views
+from lokket.engine.records import OutboxRow, rows
 from lokket.engine.step import own_state, require_account
-from lokket.engine.store import ACCOUNT
+from lokket.engine.store import ACCOUNT, AWAITING
 from lokket.errors import LocalError, RemoteError
 from lokket.protocol import identity
 from lokket.wire import api
+from lokket.wire.content import SYNC
 from tests.unit.engine.town import Device, Town
 
 
@@ -124,6 +126,9 @@ def test_a_kept_device_stays_and_brings_contacts(town: Town) -> None:
     town.settle()
     assert bob.texts("alice") == ["from the new one"]
     assert tablet.texts("bob") == ["from the new one"]
+    town.say(tablet, "bob", "from the kept one")
+    assert fresh.texts("bob")[-1] == "from the kept one"
+    assert not [row for _, row in tablet.ask(lambda tx: rows(tx, AWAITING, OutboxRow)) if row.kind == SYNC]
 
 
 def test_what_was_revoked_by_a_thief_can_be_kept(town: Town) -> None:
