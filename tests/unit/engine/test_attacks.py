@@ -173,6 +173,22 @@ def _spoilt(encoded: bytes) -> bytes:
     return api.encode(msgspec.structs.replace(envelope, body=bytes(body)))
 
 
+@pytest.mark.attack(28)
+def test_sessions_made_anew_are_shown_and_five_a_day_at_most(friends: Friends) -> None:
+    """A relay that spoils everything cannot make two devices open sessions without end, or in silence."""
+    town, alice, bob = friends
+
+    def spoil(device: Device, arrived: tuple[bytes, ...]) -> tuple[bytes, ...]:
+        return tuple(_spoilt(encoded) for encoded in arrived) if device is bob else arrived
+
+    town.tamper = spoil
+    for number in range(limits.HEAL_REQUESTS_PER_DAY + 4):
+        town.say(alice, "bob", str(number))
+        town.settle(10_000)
+    resets = alice.trust_kinds().count("session-reset")
+    assert 1 <= resets <= limits.HEAL_REQUESTS_PER_DAY
+
+
 @pytest.mark.attack(26)
 def test_a_restored_vault_uses_no_key_twice_and_its_peers_heal(friends: Friends) -> None:
     town, alice, bob = friends
