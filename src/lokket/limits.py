@@ -105,6 +105,7 @@ UPKEEP_S: Final = 60
 CLOCK_STEP_MAX_S: Final = 1_800  # between two upkeeps: more, or backwards, and the clock has jumped
 CLOCK_EVEN_S: Final = 3_600  # without a jump before anything expires
 DISK_RESERVE_BYTES: Final = 64 * 1024 * 1024  # kept free so that acknowledging and deleting go on
+OPERATOR_INVITES_OPEN_MAX: Final = 1_000
 ADMISSION_LOAD_MAX: Final = 4.0  # above it per processor, no new accounts
 ADMISSION_MEMORY_MIN_BYTES: Final = 200 * 1024 * 1024  # available; with less, no new accounts
 ADMISSION_DISK_MIN_BYTES: Final = 1024 * 1024 * 1024  # free; with less, no new accounts

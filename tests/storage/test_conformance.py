@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from lokket import limits
-from lokket.relay.storage.base import InviteRow, NameRow, Quota, Storage
+from lokket.relay.storage.base import InviteRow, NameRow, Quota, Ruling, Storage, UserRow
 from lokket.wire import api
 from tests.support.rows import NOW_H, NOW_S, ROOMY, account, device, h, mail, new_account, next_list
 
@@ -441,6 +441,68 @@ async def test_held_names_every_row_of_an_account(storage: Storage) -> None:
     assert [column["envelope"] for column in columns[8:]] == [b"to alice", b"a letter from " + h("alice")]
     assert set(columns[8]) == {"id", "device_hash", "envelope_id", "expires_h", "envelope"}
     assert await storage.held(h("nobody")) == ()
+
+
+# --- what the operator decides ---
+
+
+async def test_rulings_are_kept_replaced_and_forgotten(storage: Storage) -> None:
+    await storage.register(new_account("alice"), None, NOW_S)
+    assert await storage.ruling(h("alice")) == Ruling(h("alice"))
+    assert not await storage.rule(Ruling(h("nobody"), banned=True))
+    for ruling in (
+        Ruling(h("alice"), True),
+        Ruling(h("alice"), False, 2),
+        Ruling(h("alice"), False, None, 9),
+    ):
+        assert await storage.rule(ruling)
+        assert await storage.ruling(h("alice")) == ruling
+        assert [row.table for row in await storage.held(h("alice"))].count("rulings") == 1
+    assert await storage.rule(Ruling(h("alice")))
+    assert "rulings" not in [row.table for row in await storage.held(h("alice"))]
+
+
+async def test_a_ban_outlives_its_account_and_a_quota_does_not(storage: Storage) -> None:
+    for who, ruling in (("alice", Ruling(h("alice"), True)), ("bob", Ruling(h("bob"), False, 5))):
+        await storage.register(new_account(who), None, NOW_S)
+        await storage.rule(ruling)
+        await storage.delete_account(h(who), NOW_S)
+    assert (await storage.ruling(h("alice"))).banned
+    assert await storage.ruling(h("bob")) == Ruling(h("bob"))
+    assert await storage.rule(Ruling(h("alice"))), "and can be lifted"
+    assert not (await storage.ruling(h("alice"))).banned
+
+
+@pytest.mark.attack(49)
+async def test_an_accounts_own_quota_is_above_or_below_everyones(storage: Storage) -> None:
+    for who in ("alice", "bob"):
+        await storage.register(new_account(who), None, NOW_S)
+    await storage.rule(Ruling(h("alice"), count_max=3))
+    await storage.rule(Ruling(h("bob"), max_bytes=1))
+    four = tuple(mail("alice", str(number)) for number in range(4))
+    assert await storage.append(four, Quota(2, 1_000)) == ("", "", "", api.MAILBOX_FULL)
+    assert await storage.append((mail("bob", "1"), mail("bob", "2")), ROOMY) == ("", api.MAILBOX_FULL)
+
+
+async def test_users_are_paged_with_sums_over_their_devices(storage: Storage) -> None:
+    for who in ("alice", "bob", "carol"):
+        await storage.register(new_account(who, name=who), None, NOW_S)
+    await storage.put_list(next_list("alice", 2, 1, 2))
+    head = account("alice", 2).head
+    await storage.append((mail("alice", "a", 1, head=head), mail("alice", "bc", 2, head=head)), ROOMY)
+    await storage.claim_name(NameRow("robert", h("bob"), b"claim"), NOW_S)
+    await storage.rule(Ruling(h("bob"), banned=True))
+    found = {user.name: user for user in await storage.users(b"", 10)}
+    assert found == {
+        "alice": UserRow(h("alice"), "alice", 2, 2, 3, Ruling(h("alice"))),
+        "robert": UserRow(h("bob"), "robert", 1, 0, 0, Ruling(h("bob"), banned=True)),
+        "carol": UserRow(h("carol"), "carol", 1, 0, 0, Ruling(h("carol"))),
+    }
+    pages, after = [], b""
+    while page := await storage.users(after, 1):
+        pages += page
+        after = page[-1].genesis_hash
+    assert pages == sorted(found.values(), key=lambda user: user.genesis_hash)
 
 
 # --- deleting an account ---

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from lokket.apps import account, backups, devices, doctor, keys, people, relay, talk
+from lokket.apps import account, backups, devices, doctor, keys, operator, people, relay, talk
 from lokket.apps.session import Session, command, default_command
 
 app = typer.Typer(
@@ -39,6 +39,7 @@ async def demo(session: Session) -> int:
 
 
 relay.register(app, relay_app)
+operator.register(relay_app)
 account.register(app)
 people.register(app, contacts_app)
 devices.register(app, device_app)

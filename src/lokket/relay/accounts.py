@@ -42,6 +42,7 @@ from lokket.relay.storage.base import AccountRow, DeviceRow, ListChange, NameRow
 from lokket.wire import api
 
 _NOBODY: Final = Ed25519KeyPair(sha256(b"no device has this key")).public
+_NO_ROOM_RETRY_MS: Final = 300_000
 _FRAME_ROOM_BYTES: Final = 64  # of a frame, around the chain that it carries
 
 
@@ -62,12 +63,19 @@ async def _log_in(office: Office, caller: Caller, request: api.Login, moment: Mo
         check_login(auth_key, _statement(office, caller, request), request.signature)
     except SignatureRefused:
         raise _login_refused() from None
+    await _require_not_banned(office, request.genesis_hash)
     office.spend("login", request.device_hash, moment)
     before = await office.storage.login(request.device_hash, request.client_nonce)
     if before is None or row is None:
         raise _login_refused()
     office.seat(caller, request.genesis_hash, request.device_hash)
     return _logged_in(row, before)
+
+
+async def _require_not_banned(office: Office, account: bytes) -> None:
+    """After the signature: only who holds the account's keys is told."""
+    if (await office.storage.ruling(account)).banned:
+        raise Refusal(api.LOGIN_REFUSED, "this account is banned from this relay; its operator can say why")
 
 
 def _statement(office: Office, caller: Caller, request: api.Login) -> LoginStatement:
@@ -182,7 +190,9 @@ async def register(office: Office, caller: Caller, request: api.Register, moment
         raise _token_refused()
     office.spend("register", b"", moment)
     applicant = _checked_applicant(office, caller, request, moment)
+    await _require_not_banned(office, account)
     if known is None:
+        _require_room(office)
         row = _account_row(applicant.state, applicant.chain)
         code = await office.storage.register(
             NewAccount(row, (applicant.device_hash,), applicant.name), token_hash, moment.now_s
@@ -197,6 +207,13 @@ async def register(office: Office, caller: Caller, request: api.Register, moment
         raise Refusal(api.CONFLICT, "the account exists, and this device is not on its list")
     office.seat(caller, account, applicant.device_hash)
     return _logged_in(known, device)
+
+
+def _require_room(office: Office) -> None:
+    short = office.shortage()
+    if short:
+        sentence = f"the relay takes no new accounts now: {short}; try again later"
+        raise Refusal(api.UNAVAILABLE, sentence, _NO_ROOM_RETRY_MS)
 
 
 async def _may_register(office: Office, token_hash: bytes | None, account: bytes, moment: Moment) -> bool:
@@ -306,7 +323,7 @@ async def _take_list(office: Office, row: AccountRow, step: _Step, moment: Momen
     if not await office.storage.put_list(change):
         raise _list_conflict()
     for gone in sorted(set(before.body.device_hashes) - set(after.body.device_hashes)):
-        _dismiss(office, gone)
+        office.dismiss(gone, "this device was removed from its account")
 
 
 def _require_next(
@@ -326,13 +343,6 @@ def _require_next(
 
 def _list_conflict() -> Refusal:
     return Refusal(api.CONFLICT, "the list does not follow the one that the relay has; fetch that one first")
-
-
-def _dismiss(office: Office, device_hash: bytes) -> None:
-    caller = office.sessions.get(device_hash)
-    if caller is not None:
-        office.unseat(caller)
-        caller.close(api.UNKNOWN, "this device was removed from its account")
 
 
 async def fetch(office: Office, caller: Caller, request: api.FetchAccount, moment: Moment) -> api.Account:

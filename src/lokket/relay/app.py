@@ -21,9 +21,13 @@ from lokket import limits
 from lokket.crypto.keys import Ed25519KeyPair
 from lokket.errors import LocalError
 from lokket.protocol.identity import Invite
+from lokket.relay.admin import Steward, ask, listening
+from lokket.relay.admission import of_this_machine
+from lokket.relay.backup import KEY_FILE, require_whole
 from lokket.relay.bus import LocalBus
 from lokket.relay.config import RelayConfig, require_safe
 from lokket.relay.explain import DATA_FILE
+from lokket.relay.orders import Answer, Order
 from lokket.relay.proxy import Peers
 from lokket.relay.relay import Relay
 from lokket.relay.storage.base import Storage
@@ -36,7 +40,6 @@ from lokket.wire import api
 
 _log = logging.getLogger(__name__)
 
-KEY_FILE: Final = "relay.key"
 _STOP_S: Final = 5.0
 
 
@@ -65,11 +68,30 @@ def build(config: RelayConfig) -> tuple[Relay, Starlette]:
         storage, key = MemoryStorage(), Ed25519KeyPair(entropy.draw(32))
     else:
         _make_private(config.data)
+        require_whole(config.data)
         storage = SQLiteStorage(config.data / DATA_FILE, max_bytes=config.storage_max_bytes)
         key = _relay_key(config.data / KEY_FILE, entropy)
-    relay = Relay(storage, config, key, LocalBus())
+    relay = Relay(storage, config, key, LocalBus(), of_this_machine(config.data))
     gate = Gate(config.connections_max, config.connections_per_address_max)
     return relay, make_app(relay, Machine(now_ms, entropy), Entrance(gate, Peers(config)))
+
+
+async def order(config: RelayConfig, order: Order) -> Answer:
+    """Have an operator's order carried out: by the relay that runs on ``config.data``, or else here.
+
+    LocalError: it cannot be done, or there is no relay's data.
+    """
+    assert config.data is not None
+    answer = await ask(config.data, order)
+    if answer is not None:
+        return answer
+    if not (config.data / DATA_FILE).exists():
+        raise LocalError(f"there is no relay's data in {config.data}; give --data or --config")
+    relay, _ = build(config)
+    try:
+        return await Steward(relay, False).carry_out(order, now_ms(), SystemEntropy())
+    finally:
+        await relay.storage.close()
 
 
 def _make_private(data: Path) -> None:
@@ -152,8 +174,10 @@ async def _run(
             while not server.started and not serving.done():
                 await asyncio.sleep(0.005)
             if not serving.done():
-                ready(await _running(relay))
-                await _keep(relay, server, serving, stop)
+                entropy = SystemEntropy()
+                async with listening(Steward(relay, True), relay.config.data, now_ms, entropy):
+                    ready(await _running(relay))
+                    await _keep(relay, server, serving, stop)
         finally:
             relay.close_all(api.UNAVAILABLE, "the relay stops; it will be back")
             with contextlib.suppress(TimeoutError):

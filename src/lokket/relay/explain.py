@@ -24,6 +24,7 @@ ABOUT: Final = {
     "batches": "public prekeys that others fetch to begin a conversation",
     "names": "the name that leads to this account",
     "invites": "the hash of an invite's token, made or used by this account",
+    "rulings": "what the operator decided: a ban, another quota",
     "mail": "one encrypted message on its way to a device: deleted when that device has it, or after 30 days",
 }
 NOT_HELD: Final = (
@@ -81,7 +82,7 @@ class Explanation:
 
 async def explain(storage: Reader, who: str) -> Explanation:
     """``who``: a name, or at least 8 hex digits of a genesis hash. LocalError: nobody, or not one."""
-    genesis_hash = await _found(storage, who)
+    genesis_hash = await found(storage, who)
     held = await storage.held(genesis_hash)
     names = [dict(row.columns) for row in held if row.table == "names"]
     return Explanation(
@@ -101,7 +102,8 @@ async def explain_data(data: Path, who: str) -> Explanation:
         await reader.close()
 
 
-async def _found(storage: Reader, who: str) -> bytes:
+async def found(storage: Reader, who: str) -> bytes:
+    """The genesis hash behind a name, or behind 8 or more hex digits. LocalError: nobody, or not one."""
     row = await storage.name(who)
     if row is not None:
         return row.genesis_hash
@@ -109,14 +111,14 @@ async def _found(storage: Reader, who: str) -> bytes:
         prefix = bytes.fromhex(who) if len(who) >= _PREFIX_CHARS_MIN else b""
     except ValueError:
         prefix = b""
-    found = await storage.find(prefix, 2) if prefix else ()
-    if not found:
+    matching = await storage.find(prefix, 2) if prefix else ()
+    if not matching:
         raise LocalError(
             "the relay knows nobody by that name; give a name, or 8 or more hex digits of an account"
         )
-    if len(found) > 1:
+    if len(matching) > 1:
         raise LocalError("more than one account begins with these digits; give more of them")
-    return found[0]
+    return matching[0]
 
 
 def _columns(held: Held) -> tuple[Column, ...]:

@@ -23,10 +23,13 @@ async def delete_account(
         office.config.origin.encode(), office.key.public, caller.genesis_hash, caller.hello.nonce
     )
     check_delete(state.account_key, statement, tls.decode(HybridSignature, request.signature))
-    await office.storage.delete_account(caller.genesis_hash, moment.now_s)
-    for device_hash in state.body.device_hashes:
-        other = office.sessions.get(device_hash)
-        if other is not None:
-            office.unseat(other)
-            other.close(api.UNKNOWN, "the account was deleted")
+    await forget(office, caller.genesis_hash, moment.now_s)
     return api.Ok()
+
+
+async def forget(office: Office, genesis_hash: bytes, now_s: int) -> None:
+    """Its rows and its connections; nobody there: nothing."""
+    row = await office.storage.account(genesis_hash)
+    await office.storage.delete_account(genesis_hash, now_s)
+    for device_hash in AccountState.decode(row.state).body.device_hashes if row is not None else ():
+        office.dismiss(device_hash, "the account was deleted")

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from lokket import limits
 from lokket.crypto.entropy import Entropy
 from lokket.crypto.keys import Ed25519KeyPair
+from lokket.relay.admission import Read, nothing_to_read, shortage
 from lokket.relay.budgets import Budgets
 from lokket.relay.bus import Bus
 from lokket.relay.config import RelayConfig
@@ -96,6 +97,18 @@ class Office:
     sessions: dict[bytes, Caller] = field(default_factory=dict)  # device hash -> its one connection
     recent: RecentEnvelopes = field(default_factory=RecentEnvelopes)
     meetings: Meetings = field(default_factory=Meetings)
+    read_machine: Read = nothing_to_read
+
+    def shortage(self) -> str:
+        """Why there are no new accounts now; empty: they are welcome."""
+        return shortage(self.config.admission, self.read_machine())
+
+    def dismiss(self, device_hash: bytes, sentence: str) -> None:
+        """End this device's connection, if it has one: the relay does not know it any more."""
+        caller = self.sessions.get(device_hash)
+        if caller is not None:
+            self.unseat(caller)
+            caller.close(api.UNKNOWN, sentence)
 
     def spend(self, kind: str, subject: bytes, moment: Moment, cost: int = 1) -> None:
         """Refusal RATE_LIMITED when the budget of ``subject`` is spent."""

@@ -18,13 +18,14 @@ from lokket import limits
 from lokket.crypto.entropy import Entropy
 from lokket.crypto.keys import Ed25519KeyPair
 from lokket.errors import DecodeError, RemoteError
-from lokket.protocol.identity import Invite, sign_hello
+from lokket.protocol.identity import AccountState, Invite, sign_hello
 from lokket.relay import accounts, farewell, invites, keys, linking, mailbox, names
+from lokket.relay.admission import Read, nothing_to_read
 from lokket.relay.budgets import Budgets
 from lokket.relay.bus import Bus
 from lokket.relay.config import RelayConfig
 from lokket.relay.office import Caller, Moment, Office, Refusal
-from lokket.relay.storage.base import Storage, StorageBroken, StorageFull
+from lokket.relay.storage.base import Ruling, Storage, StorageBroken, StorageFull
 from lokket.wire import api
 
 __all__ = ["Caller", "Relay"]
@@ -64,8 +65,16 @@ _AFTER_LOGIN: Final[dict[type, Handler]] = {
 class Relay:
     """``counters``: requests by tag, refusals by code, ``fault`` for our own errors. No ids, no data."""
 
-    def __init__(self, storage: Storage, config: RelayConfig, key: Ed25519KeyPair, bus: Bus) -> None:
-        self._office = Office(storage, config, key, bus, Budgets(config.rates))
+    def __init__(
+        self,
+        storage: Storage,
+        config: RelayConfig,
+        key: Ed25519KeyPair,
+        bus: Bus,
+        read_machine: Read = nothing_to_read,
+    ) -> None:
+        budgets = Budgets(config.rates)
+        self._office = Office(storage, config, key, bus, budgets, read_machine=read_machine)
         sign_hello(key, config.origin, bytes(32), 0)  # LocalError now rather than at the first connection
         self._callers: set[Caller] = set()
         self._upkeep_ms = 0
@@ -179,6 +188,25 @@ class Relay:
     async def first_member_invite(self, now_ms: int, entropy: Entropy) -> Invite | None:
         """A link for registering alone, replacing the one before; None once the relay has a member."""
         return await invites.first_member(self._office, Moment(now_ms, entropy))
+
+    # --- for the operator ---
+
+    def shortage(self) -> str:
+        """Why there are no new accounts now; empty: they are welcome."""
+        return self._office.shortage()
+
+    async def rule(self, ruling: Ruling) -> None:
+        """A ban ends the account's connections; its mail waits, as for anyone who is away."""
+        office = self._office
+        await office.storage.rule(ruling)
+        row = await office.storage.account(ruling.genesis_hash)
+        if row is not None and ruling.banned:
+            for device_hash in AccountState.decode(row.state).body.device_hashes:
+                office.dismiss(device_hash, "this account is banned from this relay")
+
+    async def forget(self, genesis_hash: bytes, now_ms: int) -> None:
+        """Purge an account: what its own deletion does."""
+        await farewell.forget(self._office, genesis_hash, now_ms // 1000)
 
     async def upkeep(self, now_ms: int) -> None:
         """Drop what has expired. Call it every ``limits.UPKEEP_S``; the work of one call is bounded.

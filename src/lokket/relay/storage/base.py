@@ -53,6 +53,7 @@ class ListChange:
     expected_head: bytes
     account: AccountRow
     device_hashes: tuple[bytes, ...]  # all that are listed now; what others held is deleted
+    heads_between: tuple[bytes, ...] = ()  # of lists that were never stored: older than the new one, too
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,32 @@ class Counts:
     mail_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What the operator decided on one account; None: as for everyone."""
+
+    genesis_hash: bytes
+    banned: bool = False
+    count_max: int | None = None  # of envelopes waiting for one of its devices
+    max_bytes: int | None = None
+
+    @property
+    def says_nothing(self) -> bool:
+        return not self.banned and self.count_max is None and self.max_bytes is None
+
+
+@dataclass(frozen=True, slots=True)
+class UserRow:
+    """An account as its operator sees it."""
+
+    genesis_hash: bytes
+    name: str | None
+    devices: int
+    mail: int
+    mail_bytes: int
+    ruling: Ruling
+
+
 Value = bytes | int | str | None
 
 
@@ -150,6 +177,15 @@ class Storage(Protocol):
 
         A token that it spent stays spent, without saying by whom.
         """
+
+    async def ruling(self, genesis_hash: bytes) -> Ruling:
+        """The operator's, or one that says nothing."""
+
+    async def rule(self, ruling: Ruling) -> bool:
+        """False: no such account. A ban outlives its account; what says nothing is not kept."""
+
+    async def users(self, after: bytes, limit: int) -> tuple[UserRow, ...]:
+        """Accounts with a genesis hash above ``after``, in its order: for the operator alone."""
 
     async def find(self, prefix: bytes, limit: int) -> tuple[bytes, ...]:
         """Genesis hashes that begin with ``prefix``: for the operator, never for a caller."""
@@ -193,7 +229,7 @@ class Storage(Protocol):
         """One code each, in order. "": it is stored, by this call or an earlier one with the same bytes.
 
         UNKNOWN: no such listed device of that account. CONFLICT: the id is there with other bytes.
-        STALE_LIST: ``head`` was the account's once. MAILBOX_FULL: ``quota``.
+        STALE_LIST: ``head`` was the account's once. MAILBOX_FULL: ``quota``, or the account's own ruling.
         """
 
     async def waiting(

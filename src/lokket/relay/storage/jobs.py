@@ -13,7 +13,6 @@ import apsw
 
 from lokket import limits
 from lokket.relay.storage.base import (
-    AccountRow,
     DeviceRow,
     Held,
     InviteRow,
@@ -22,6 +21,7 @@ from lokket.relay.storage.base import (
     NameRow,
     NewAccount,
     Quota,
+    Ruling,
     Taken,
 )
 from lokket.wire import api
@@ -36,6 +36,15 @@ INVITE_OPEN: Final = (
 WAITING: Final = (
     "SELECT id, envelope_id, envelope FROM mail "
     "WHERE device = (SELECT id FROM devices WHERE device_hash = ?) AND id > ? ORDER BY id LIMIT ?"
+)
+RULING: Final = "SELECT genesis_hash, banned, count_max, max_bytes FROM rulings WHERE genesis_hash = ?"
+USERS: Final = (
+    "SELECT a.genesis_hash, "
+    "(SELECT name FROM names n WHERE n.genesis_hash = a.genesis_hash AND n.freed_s IS NULL), "
+    "count(d.id), coalesce(sum(d.mail_count), 0), coalesce(sum(d.mail_bytes), 0), "
+    "coalesce(r.banned, 0), r.count_max, r.max_bytes "
+    "FROM accounts a LEFT JOIN devices d USING (genesis_hash) LEFT JOIN rulings r USING (genesis_hash) "
+    "WHERE a.genesis_hash > ? GROUP BY a.genesis_hash ORDER BY a.genesis_hash LIMIT ?"
 )
 COUNTS: Final = (
     "SELECT (SELECT count(*) FROM accounts), (SELECT count(*) FROM devices), "
@@ -85,7 +94,7 @@ def register(db: apsw.Connection, new: NewAccount, token_hash: bytes | None, now
         "VALUES (?, ?, ?, ?, ?, ?, ?)",
         astuple(account),
     )
-    _insert_head(db, account)
+    _insert_head(db, account.genesis_hash, account.head)
     for device_hash in new.device_hashes:
         db.execute(
             "INSERT INTO devices (device_hash, genesis_hash) VALUES (?, ?)", (device_hash, genesis_hash)
@@ -107,7 +116,9 @@ def put_list(db: apsw.Connection, change: ListChange) -> bool:
         "WHERE genesis_hash = ?",
         (*astuple(account)[2:], account.genesis_hash),
     )
-    _insert_head(db, account)
+    for between in change.heads_between:
+        _insert_head(db, account.genesis_hash, between)
+    _insert_head(db, account.genesis_hash, account.head)
     held = db.execute(
         "SELECT id, device_hash FROM devices WHERE genesis_hash = ?", (account.genesis_hash,)
     ).fetchall()
@@ -139,14 +150,34 @@ def delete_account(db: apsw.Connection, genesis_hash: bytes, now_s: int) -> None
         "UPDATE invites SET spent_by = x'' WHERE spent_by = ?",
     ):
         db.execute(sql, (genesis_hash,))
+    db.execute("DELETE FROM rulings WHERE genesis_hash = ? AND NOT banned", (genesis_hash,))
     db.execute(
         "UPDATE names SET freed_s = coalesce(freed_s, ?), claim = x'' WHERE genesis_hash = ?",
         (now_s, genesis_hash),
     )
 
 
-def _insert_head(db: apsw.Connection, account: AccountRow) -> None:
-    db.execute("INSERT INTO heads (genesis_hash, head) VALUES (?, ?)", (account.genesis_hash, account.head))
+def _insert_head(db: apsw.Connection, genesis_hash: bytes, head: bytes) -> None:
+    db.execute(
+        "INSERT INTO heads (genesis_hash, head) VALUES (?, ?) ON CONFLICT DO NOTHING", (genesis_hash, head)
+    )
+
+
+# --- what the operator decides ---
+
+
+def rule(db: apsw.Connection, ruling: Ruling) -> bool:
+    known = _row(db, "SELECT 1 FROM accounts WHERE genesis_hash = ?", ruling.genesis_hash)
+    if known is None and not _row(db, RULING, ruling.genesis_hash):
+        return False
+    if ruling.says_nothing:
+        db.execute("DELETE FROM rulings WHERE genesis_hash = ?", (ruling.genesis_hash,))
+    else:
+        db.execute(
+            "INSERT OR REPLACE INTO rulings (genesis_hash, banned, count_max, max_bytes) VALUES (?, ?, ?, ?)",
+            astuple(ruling),
+        )
+    return True
 
 
 # --- devices and their prekeys ---
@@ -256,14 +287,15 @@ def append(db: apsw.Connection, mail: tuple[Mail, ...], quota: Quota, ids: MailI
 def _append(db: apsw.Connection, mail: Mail, quota: Quota, ids: MailIds) -> str:
     device = _row(
         db,
-        "SELECT d.id, d.mail_count, d.mail_bytes, a.head FROM devices d JOIN accounts a USING (genesis_hash) "
+        "SELECT d.id, d.mail_count, d.mail_bytes, a.head, r.count_max, r.max_bytes "
+        "FROM devices d JOIN accounts a USING (genesis_hash) LEFT JOIN rulings r USING (genesis_hash) "
         "WHERE d.device_hash = ? AND d.genesis_hash = ?",
         mail.device_hash,
         mail.genesis_hash,
     )
     if device is None:
         return api.UNKNOWN
-    number, count, size_bytes, head = device
+    number, count, size_bytes, head, count_max, max_bytes = device
     held = _value(
         db, "SELECT envelope FROM mail WHERE device = ? AND envelope_id = ?", number, mail.envelope_id
     )
@@ -274,7 +306,9 @@ def _append(db: apsw.Connection, mail: Mail, quota: Quota, ids: MailIds) -> str:
     ):
         return api.STALE_LIST
     size = len(mail.envelope)
-    if count >= quota.count or size_bytes + size > quota.size_bytes:
+    count_max = quota.count if count_max is None else count_max
+    max_bytes = quota.size_bytes if max_bytes is None else max_bytes
+    if count >= count_max or size_bytes + size > max_bytes:
         return api.MAILBOX_FULL
     db.execute(
         "INSERT INTO mail (id, device, envelope_id, expires_h, envelope) VALUES (?, ?, ?, ?, ?)",
@@ -367,6 +401,7 @@ _HELD: Final = (
     ),
     ("names", "SELECT * FROM names WHERE genesis_hash = :g ORDER BY rowid"),
     ("invites", "SELECT * FROM invites WHERE creator = :g OR spent_by = :g ORDER BY rowid"),
+    ("rulings", "SELECT * FROM rulings WHERE genesis_hash = :g"),
     (
         "mail",
         "SELECT m.id, d.device_hash, m.envelope_id, m.expires_h, m.envelope "

@@ -16,7 +16,9 @@ from lokket.relay.storage.base import (
     NameRow,
     NewAccount,
     Quota,
+    Ruling,
     Taken,
+    UserRow,
     Waiting,
 )
 from lokket.wire import api
@@ -49,6 +51,7 @@ class MemoryStorage:
         self._devices: dict[bytes, _Device] = {}
         self._names: dict[str, _Name] = {}
         self._invites: dict[bytes, tuple[InviteRow, bytes | None]] = {}  # with who spent it
+        self._rulings: dict[bytes, Ruling] = {}
         self._order = 0
 
     @property
@@ -87,7 +90,8 @@ class MemoryStorage:
         if change.expected_head != held.head:
             return False
         self._accounts[genesis_hash] = change.account
-        self._heads[genesis_hash].append(change.account.head)
+        heads = self._heads[genesis_hash]
+        heads += [head for head in (*change.heads_between, change.account.head) if head not in heads]
         for device_hash in [
             key for key, device in self._devices.items() if device.genesis_hash == genesis_hash
         ]:
@@ -110,10 +114,43 @@ class MemoryStorage:
                 creator = b"" if row.creator == genesis_hash else row.creator
                 spender = b"" if spent_by == genesis_hash else spent_by
                 self._invites[token_hash] = (replace(row, creator=creator), spender)
+        if genesis_hash in self._rulings and not self._rulings[genesis_hash].banned:
+            del self._rulings[genesis_hash]
         for name in self._names.values():
             if name.row.genesis_hash == genesis_hash:
                 name.freed_s = now_s if name.freed_s is None else name.freed_s
                 name.row = replace(name.row, claim=b"")
+
+    async def ruling(self, genesis_hash: bytes) -> Ruling:
+        return self._rulings.get(genesis_hash, Ruling(genesis_hash))
+
+    async def rule(self, ruling: Ruling) -> bool:
+        genesis_hash = ruling.genesis_hash
+        if genesis_hash not in self._accounts and genesis_hash not in self._rulings:
+            return False
+        self._rulings[genesis_hash] = ruling
+        if ruling.says_nothing:
+            del self._rulings[genesis_hash]
+        return True
+
+    async def users(self, after: bytes, limit: int) -> tuple[UserRow, ...]:
+        return tuple([await self._user(key) for key in sorted(self._accounts) if key > after][:limit])
+
+    async def _user(self, genesis_hash: bytes) -> UserRow:
+        names = [
+            name.row.name
+            for name in self._names.values()
+            if name.freed_s is None and name.row.genesis_hash == genesis_hash
+        ]
+        devices = [device for device in self._devices.values() if device.genesis_hash == genesis_hash]
+        return UserRow(
+            genesis_hash,
+            names[0] if names else None,
+            len(devices),
+            sum(len(device.mail) for device in devices),
+            sum(device.mail_bytes for device in devices),
+            await self.ruling(genesis_hash),
+        )
 
     async def find(self, prefix: bytes, limit: int) -> tuple[bytes, ...]:
         return tuple(sorted(key for key in self._accounts if key.startswith(prefix)))[:limit]
@@ -214,7 +251,10 @@ class MemoryStorage:
         if mail.head in self._heads[mail.genesis_hash][:-1]:
             return api.STALE_LIST
         size = len(mail.envelope)
-        if len(device.mail) >= quota.count or device.mail_bytes + size > quota.size_bytes:
+        ruling = self._rulings.get(mail.genesis_hash, Ruling(b""))
+        count_max = quota.count if ruling.count_max is None else ruling.count_max
+        max_bytes = quota.size_bytes if ruling.max_bytes is None else ruling.max_bytes
+        if len(device.mail) >= count_max or device.mail_bytes + size > max_bytes:
             return api.MAILBOX_FULL
         self._order += 1
         device.mail[mail.envelope_id] = (self._order, mail)
@@ -294,6 +334,8 @@ class MemoryStorage:
         for row, spent_by in self._invites.values():
             if genesis_hash in (row.creator, spent_by):
                 rows.append(Held("invites", (*_held("invites", row).columns, ("spent_by", spent_by))))
+        if genesis_hash in self._rulings:
+            rows.append(_held("rulings", self._rulings[genesis_hash]))
         for order, mail in sorted(
             (order, mail) for device in self._devices.values() for order, mail in device.mail.values()
         ):
@@ -305,7 +347,7 @@ class MemoryStorage:
         pass
 
 
-def _held(table: str, row: AccountRow | NameRow | InviteRow) -> Held:
+def _held(table: str, row: AccountRow | NameRow | InviteRow | Ruling) -> Held:
     return Held(table, tuple((column.name, getattr(row, column.name)) for column in fields(row)))
 
 

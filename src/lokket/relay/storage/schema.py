@@ -68,20 +68,28 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     CREATE INDEX mail_by_device ON mail (device, id);
     CREATE INDEX mail_by_expiry ON mail (expires_h);
     """,
+    """
+    CREATE TABLE rulings (
+        genesis_hash BLOB NOT NULL UNIQUE,
+        banned INTEGER NOT NULL,
+        count_max INTEGER,
+        max_bytes INTEGER
+    ) STRICT;
+    """,
 )
 
 
 def require_current(connection: apsw.Connection) -> None:
     """LocalError unless the schema is exactly this version's: for reading without migrating."""
-    found = (_pragma(connection, "application_id"), _pragma(connection, "user_version"))
+    found = (pragma(connection, "application_id"), pragma(connection, "user_version"))
     if found != (APPLICATION_ID, len(MIGRATIONS)):
         raise LocalError("the data file is not of this version of lokket; start the relay once with this one")
 
 
 def migrate(connection: apsw.Connection) -> None:
     """Bring the schema to this version. LocalError: the file is another program's, or of a newer lokket."""
-    version = _pragma(connection, "user_version")
-    application = _pragma(connection, "application_id")
+    version = pragma(connection, "user_version")
+    application = pragma(connection, "application_id")
     if application not in (0, APPLICATION_ID) or (application == 0 and version):
         raise LocalError("the data file is not a lokket relay's; name another data directory")
     if version > len(MIGRATIONS):
@@ -101,7 +109,8 @@ def migrate(connection: apsw.Connection) -> None:
             raise
 
 
-def _pragma(connection: apsw.Connection, name: str) -> int:
+def pragma(connection: apsw.Connection, name: str) -> int:
+    """Of those that are numbers."""
     value = connection.pragma(name)
     assert isinstance(value, int)
     return value

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,7 +30,9 @@ from lokket.relay.storage.base import (
     NameRow,
     NewAccount,
     Quota,
+    Ruling,
     Taken,
+    UserRow,
     Waiting,
 )
 from lokket.relay.storage.lock import FileLock
@@ -86,6 +88,16 @@ class SQLiteReader:
         row = self._one("SELECT * FROM accounts WHERE genesis_hash = ?", genesis_hash)
         return AccountRow(*row) if row else None
 
+    async def ruling(self, genesis_hash: bytes) -> Ruling:
+        row = self._one(jobs.RULING, genesis_hash)
+        return Ruling(row[0], bool(row[1]), row[2], row[3]) if row else Ruling(genesis_hash)
+
+    async def users(self, after: bytes, limit: int) -> tuple[UserRow, ...]:
+        return tuple(
+            UserRow(row[0], row[1], row[2], row[3], row[4], Ruling(row[0], bool(row[5]), row[6], row[7]))
+            for row in self._read(jobs.USERS, (after, limit))
+        )
+
     async def find(self, prefix: bytes, limit: int) -> tuple[bytes, ...]:
         rows = self._read(
             "SELECT genesis_hash FROM accounts WHERE substr(genesis_hash, 1, ?) = ? "
@@ -127,8 +139,21 @@ class SQLiteReader:
     async def held(self, genesis_hash: bytes) -> tuple[Held, ...]:
         return jobs.held(self._reader, genesis_hash)
 
-    async def close(self) -> None:
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[apsw.Connection]:
+        """One state of the data while the block lasts, whoever writes meanwhile."""
+        self._reader.execute("BEGIN")
+        try:
+            self._reader.execute("SELECT count(*) FROM sqlite_schema").fetchall()  # BEGIN alone takes none
+            yield self._reader
+        finally:
+            self._reader.execute("ROLLBACK")
+
+    def close_now(self) -> None:
         self._reader.close()
+
+    async def close(self) -> None:
+        self.close_now()
 
 
 class SQLiteStorage(SQLiteReader):
@@ -193,6 +218,9 @@ class SQLiteStorage(SQLiteReader):
 
     async def delete_account(self, genesis_hash: bytes, now_s: int) -> None:
         await self._writer.run(lambda db: jobs.delete_account(db, genesis_hash, now_s), grows=False)
+
+    async def rule(self, ruling: Ruling) -> bool:
+        return await self._writer.run(lambda db: jobs.rule(db, ruling), grows=False)
 
     # --- devices and their prekeys ---
 
