@@ -243,9 +243,10 @@ def test_kill_nine_while_a_backup_is_written_leaves_the_old_one(place: Place, lo
     for extra_bytes in (0, 1, 1_000_000):
         process = long_vault.start("backup", "create", str(path), "--json")
         while process._process.poll() is None:
-            if draft.exists() and draft.stat().st_size >= extra_bytes:
+            if size_of(draft) >= extra_bytes:
                 process.kill()
                 break
+        process._process.wait()
         killed += draft.exists()
         if draft.exists():
             assert path.read_bytes() == before
@@ -254,6 +255,14 @@ def test_kill_nine_while_a_backup_is_written_leaves_the_old_one(place: Place, lo
     again = long_vault.json("backup", "create", str(path))[0]
     assert again["counter"] > made["counter"]
     assert not draft.exists()
+
+
+def size_of(path: Path) -> int:
+    """-1: it is not there (any more)."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return -1
 
 
 def vault_bytes(machine: Machine) -> int:

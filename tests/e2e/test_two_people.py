@@ -195,7 +195,7 @@ def test_a_relay_that_is_away(place: Place) -> None:
         (("--profile", "../other", "whoami"), 4, "profile's name"),
         (("join", "lokket:nonsense", BARE), 1, "another kind"),
         (("relay", "explain", "nobody"), 1, ""),
-        (("serve", "--host", "0.0.0.0"), 1, "127.0.0.1"),
+        (("serve", "--listen", "0.0.0.0:0"), 1, "127.0.0.1"),
         (("send",), 2, "PETNAME"),
         (("no-such-command",), 2, "no-such-command"),
         (("listen", "--count", "x"), 2, "--count"),
