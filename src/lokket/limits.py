@@ -72,6 +72,8 @@ REQUEST_MESSAGES_MAX: Final = 64  # of one stranger; more are dropped
 QUARANTINE_MAX: Final = 1_000  # envelopes that did not open, newest kept
 SEEN_DAYS: Final = 45  # envelope ids remembered: longer than the relay keeps mail
 RECEIPTS_KEPT_DAYS: Final = 2  # our own receipts, in case the peer asks for them again
+CHALLENGES_PER_SESSION_MAX: Final = 3  # sent in one session, or answered in it
+CHALLENGE_REPEAT_S: Final = 60  # unanswered for so long: asked again with the next message
 
 # --- wire ---
 FRAME_MAX_BYTES: Final = 512 * 1024  # a full prekey batch: 128 pairs of 1.7 kB, signatures, manifest

@@ -15,6 +15,7 @@ from lokket.engine.views import ContactView
 
 Petname = Annotated[str, typer.Argument(metavar="PETNAME", help="Your own name for them.")]
 _LINK = "lokket:"
+_CLASSICAL = "classical"
 
 
 def register(app: typer.Typer, contacts_app: typer.Typer) -> None:
@@ -37,8 +38,9 @@ async def list_contacts(session: Session) -> int:
         about = (
             "" if contact.name in (None, contact.petname) else f"  calls themselves {visible(contact.name)}"
         )
+        unproven = "  classical sender authentication" if contact.sender_authentication == _CLASSICAL else ""
         blocked = f"  BLOCKED: {contact.blocked}" if contact.blocked else ""
-        session.out.say(f"{visible(contact.petname):20}  {contact.level:10}{about}{blocked}")
+        session.out.say(f"{visible(contact.petname):20}  {contact.level:10}{about}{unproven}{blocked}")
     if not contacts:
         session.out.aside(
             "No contacts yet: 'lokket invite' makes a link, 'lokket contacts add NAME' looks one up."
@@ -138,16 +140,32 @@ async def verify(
     who = visible(petname)
     if code or confirm:
         out.say(f"{who} is verified.", "green")
+        _say_authentication(out, contact)
         return output.OK
     out.say(f"Your safety number with {who} ({contact.level}):")
     say_number(out, number)
     out.say(
         f"Read it to each other, in person or by voice. The same on both sides? lokket verify {who} --confirm"
     )
+    _say_authentication(out, contact)
     out.qr(own_code)
     out.say(f"Or let {who} scan this code: lokket verify YOU --code CODE", "dim")
     out.say(own_code, "dim")
     return output.OK
+
+
+def _say_authentication(out: output.Output, contact: ContactView) -> None:
+    """In plain words, whether a quantum computer could be behind what arrives."""
+    who = visible(contact.petname)
+    if contact.sender_authentication == _CLASSICAL:
+        out.say(
+            f"Classical sender authentication: {who}'s device has not proven itself yet. Until it does, "
+            f"which takes nobody's help, somebody with a quantum computer could pose as {who}."
+        )
+    elif contact.sender_authentication == "post-quantum":
+        out.say(
+            f"A quantum computer does not help to pose as {who}: {who}'s device has proven itself.", "dim"
+        )
 
 
 def _fields(contact: ContactView) -> dict[str, object]:
@@ -159,4 +177,5 @@ def _fields(contact: ContactView) -> dict[str, object]:
         "blocked": contact.blocked,
         "devices": contact.devices,
         "unread": contact.unread,
+        "sender_authentication": contact.sender_authentication,
     }

@@ -10,7 +10,18 @@ import msgspec
 from lokket import limits
 from lokket.codec import tls
 from lokket.crypto.primitives import sha256
-from lokket.engine import book, contacts, devices, farewell, invites, linking, prekeys, upkeep
+from lokket.engine import (
+    book,
+    contacts,
+    devices,
+    farewell,
+    invites,
+    linking,
+    names,
+    prekeys,
+    upkeep,
+    whole_chain,
+)
 from lokket.engine.events import CreateAccount, HangUp, Online, Redial, Registered, TrustNotice
 from lokket.engine.records import Account, OutboxRow, rows, save
 from lokket.engine.step import Step, account_of, own_keys, own_state, require_account, save_account
@@ -59,6 +70,10 @@ def create(step: Step, command: CreateAccount) -> None:
             token=identity.derive_invite(invite.secret).token if invite else b"",
             heads=(state.head,),
         ),
+    )
+    whole_chain.keep(
+        step.tx,
+        identity.step_update(state.signed_link, state.body, (tls.encode(made.device),), genesis=genesis),
     )
     if invite is not None and invite.genesis_hash is not None:
         contacts.remember_inviter(step, invite)
@@ -110,9 +125,7 @@ def _register(step: Step, account: Account, hello: api.Hello) -> None:
     proof = identity.sign_register(account_key, own_keys(account), statement, step.entropy)
     claim = None
     if account.name is not None:
-        claim = identity.sign_name_claim(
-            account_key, account.name, account.genesis_hash, step.now_s, step.entropy
-        ).encode()
+        claim = names.claim(step, account, account.name)
     request = api.Register(
         token=account.token,
         genesis=account.genesis,
@@ -181,12 +194,32 @@ def logged_in(step: Step, reply: api.Reply) -> None:
             resume(step, account, reply)
         case api.Refused(code=api.LOGIN_REFUSED) if account.status == "deleting":
             farewell.done(step)  # its answer was lost
+        case api.Refused(code=api.LOGIN_REFUSED) if whole_chain.readmit(step, account):
+            pass
         case api.Refused(sentence=sentence, retry_after_ms=retry_after_ms):
             # A joining device is refused until the admin device has listed it. One that was listed before
             # may have been revoked; a rotation can bring it back, so it goes on asking now and then.
             book.fail(step, "login", sentence)
             wait_ms = _REDIAL_MS if account.status == "joining" else limits.REVOKED_RETRY_S * 1000
             step.emit(Redial(step.now_ms + max(retry_after_ms, wait_ms)))
+
+
+def readmitted(step: Step, reply: api.Reply) -> None:
+    """A restored relay did not know this device: it is back, or there was another reason to refuse it."""
+    account = require_account(step.tx)
+    match reply:
+        case api.LoggedIn():
+            _relay_restored(step)
+            save_account(step.tx, msgspec.structs.replace(account, confirmed=0))
+            resume(step, account, reply)
+        case api.Refused(code=code, sentence=sentence, retry_after_ms=retry_after_ms):
+            if code == api.TOKEN_REFUSED:
+                sentence = (
+                    "the relay does not know this account: if it was restored from an older backup, "
+                    "ask its operator to open registration for a while"
+                )
+            book.fail(step, "login", sentence)
+            step.emit(Redial(step.now_ms + max(retry_after_ms, limits.REVOKED_RETRY_S * 1000)))
 
 
 def resume(step: Step, account: Account, reply: api.LoggedIn) -> None:
@@ -198,11 +231,13 @@ def resume(step: Step, account: Account, reply: api.LoggedIn) -> None:
     known = own_state(account) if account.state else None
     if known is None or (reply.key_epoch, reply.version) > (known.key_epoch, known.version):
         book.fetch(step, account.genesis_hash)
+    whole_chain.resume(step, reply)
     devices.resume(step)
     if account.state:
         prekeys.resume(step, reply)
     contacts.resume(step)
     invites.resume(step)
+    names.resume(step)
     linking.resume(step)
     upkeep.run(step)
 
@@ -218,12 +253,14 @@ def _check_history(step: Step, account: Account, reply: api.LoggedIn) -> Account
 
 
 def _relay_restored(step: Step) -> None:
-    """The relay forgot: what it had accepted goes there again, as the same bytes."""
+    """The relay forgot: what it had accepted goes there again, as the same bytes; so do name and invites."""
     for envelope_id, row in rows(step.tx, AWAITING, OutboxRow):
         step.tx.delete(AWAITING, envelope_id)
         step.tx.delete(AWAITING_ID, row.mid + row.device_hash)
         save(step.tx, OUTBOX, step.next_order().to_bytes(8, "big"), row)
     prekeys.publish_anew(step)
+    invites.lost(step)
+    names.claim_again(step)
     step.emit(
         TrustNotice(
             "relay-restored", _OWN, "the relay was restored from a backup; unconfirmed mail was sent again"

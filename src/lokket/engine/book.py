@@ -96,17 +96,17 @@ def shown_level(contact: Contact) -> str:
     return f"was {contact.was}" if contact.was and contact.level == "unverified" else contact.level
 
 
-def calls_itself(step: Step, contact: Contact, name: str | None) -> None:
+def calls_itself(step: Step, contact: Contact, name: str | None) -> Contact:
     """They say what they call themselves. A petname that we did not choose follows it, if it is free."""
-    if name is None or name == contact.name:
-        return
-    if not identity.is_name(name):
-        return
+    if name is None or name == contact.name or not identity.is_name(name):
+        return contact
     contact = msgspec.structs.replace(contact, name=name)
     store(step.tx, contact)
     if contact.auto_named:
         petname = free_petname(step.tx, name, contact.genesis_hash)
-        announce(step, rename(step.tx, contact, petname, auto_named=True))
+        contact = rename(step.tx, contact, petname, auto_named=True)
+        announce(step, contact)
+    return contact
 
 
 def is_petname(petname: str) -> bool:

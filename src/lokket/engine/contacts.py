@@ -10,7 +10,7 @@ import msgspec
 
 from lokket import limits
 from lokket.codec import tls
-from lokket.engine import book, incoming, linking, outbox, trust
+from lokket.engine import book, incoming, linking, outbox, trust, whole_chain
 from lokket.engine.events import AcceptContact, AddContact, BlockContact, RenameContact, UnblockContact
 from lokket.engine.records import Contact, Errand, rows, save
 from lokket.engine.step import Step, require_account
@@ -132,6 +132,7 @@ def _first_contact(step: Step, genesis_hash: bytes, update: identity.AccountUpda
     state = identity.first_contact(update, genesis_hash, step.now_s)
     heads = trust.more_heads((), update)
     if genesis_hash == account.genesis_hash:
+        whole_chain.keep(step.tx, update)
         trust.own_first(step, state, heads)
         linking.listed(step)
         resume(step)

@@ -26,14 +26,17 @@ from lokket.engine import (
     incoming,
     invites,
     linking,
+    names,
     outbox,
     outgoing,
     prekeys,
     reading,
+    receipts,
     recovery,
     siblings,
     trust,
     upkeep,
+    whole_chain,
 )
 from lokket.engine.events import Effect, Event
 from lokket.engine.step import Link, Step, account_of, require_account
@@ -87,7 +90,7 @@ class Engine:
         known = account_of(step.tx)
         if known is None or not known.state:
             return
-        incoming.send_receipts(step)
+        receipts.send(step)
         healing.run(step)
         linking.run(step)
         history.run(step)
@@ -105,18 +108,26 @@ class Engine:
         link.sending.clear()
 
 
+_RULES_OF_THEIR_OWN: Final = frozenset(
+    {"register", "login", "readmit", "recovery-chain", "recover", "knock", "send"}
+)
+
+
 def _may_wait(call: str) -> bool:
     """Questions that are simply asked again; the others have rules of their own."""
-    return call.partition(":")[0] not in ("register", "login", "recovery-chain", "recover", "knock", "send")
+    return call.partition(":")[0] not in _RULES_OF_THEIR_OWN
 
 
 # The room that asked, by the first word of a call's name; what it asked for is the rest.
 _ANSWERS: Final[dict[str, Callable[[Step, str, api.Reply], None]]] = {
     "register": lambda step, _, reply: account.registered(step, reply),
     "login": lambda step, _, reply: account.logged_in(step, reply),
+    "readmit": lambda step, _, reply: account.readmitted(step, reply),
+    "chain": lambda step, _, reply: whole_chain.arrived(step, reply),
+    "chain-put": lambda step, _, reply: whole_chain.put(step, reply),
     "recovery-chain": lambda step, _, reply: recovery.chain_arrived(step, reply),
     "recover": lambda step, _, reply: recovery.answered(step, reply),
-    "claim": lambda step, _, reply: recovery.claimed(step, reply),
+    "claim": lambda step, _, reply: names.answered(step, reply),
     "meet": lambda step, detail, reply: linking.met(step, bytes.fromhex(detail), reply),
     "knock": lambda step, _, reply: linking.knocked(step, reply),
     "list": lambda step, _, reply: devices.answered(step, reply),

@@ -15,7 +15,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lokket import limits
-from lokket.engine import book, healing, invites, outbox, own_mail, sessions, streams, trust
+from lokket.engine import (
+    book,
+    challenges,
+    healing,
+    invites,
+    outbox,
+    own_mail,
+    receipts,
+    sessions,
+    streams,
+    trust,
+)
 from lokket.engine.events import Acknowledge, MessageShown
 from lokket.engine.prekeys import StoredPreKeys, delete_used
 from lokket.engine.records import (
@@ -23,22 +34,15 @@ from lokket.engine.records import (
     Contact,
     HeldEnvelope,
     Message,
-    OutboxRow,
-    PeerDevice,
-    load,
     rows,
     save,
 )
 from lokket.engine.step import Step, local_device, require_account
 from lokket.engine.store import (
-    AWAITING,
-    AWAITING_ID,
     FIRST_MESSAGE,
     INBOX,
     MESSAGE,
     MESSAGE_ID,
-    PEER,
-    RECEIPT,
     SEEN,
     Transaction,
 )
@@ -47,8 +51,6 @@ from lokket.protocol import identity, pairwise
 from lokket.wire import api, content
 
 _WAITING = "waiting"
-_RECEIPT_WAIT_MS = 40
-_RECEIPT_JITTER_MS = 160
 
 
 @dataclass(frozen=True, slots=True)
@@ -279,10 +281,7 @@ def _verify(step: Step, opened: Opened) -> Verified:
 
 def _apply(step: Step, verified: Verified) -> None:
     opened, header = verified.opened, verified.header
-    sessions.store(step, opened.device_hash, opened.decrypted.record, verified.session_id)
-    delete_used(step.tx, opened.decrypted.used)
-    if opened.first_message_id is not None:
-        step.tx.put(FIRST_MESSAGE, opened.first_message_id, step.today.to_bytes(4, "big"))
+    _keep_session(step, opened, verified.session_id)
     contact = book.of(step.tx, opened.genesis_hash)
     if contact is not None and contact.barred:
         return  # the session goes on, so that it still is one when the person takes it back
@@ -295,11 +294,11 @@ def _apply(step: Step, verified: Verified) -> None:
         case content.Sync():
             _synchronise(step, verified, verified.body)
         case content.Receipt(mids=mids):
-            _receipted(step, opened.device_hash, mids)
+            receipts.arrived(step, opened.device_hash, mids)
         case content.Introduction():
             _introduced(step, verified, verified.body)
         case content.InviteAnswer() if contact is not None:
-            invites.answered(step, contact, verified.body, verified.session_id)
+            invites.answered(step, contact, opened.device_hash, verified.body)
         case content.Card():
             _card(step, verified.body)
         case (
@@ -311,17 +310,27 @@ def _apply(step: Step, verified: Verified) -> None:
             | content.Handover()
         ):
             own_mail.received(step, opened.device_hash, verified.body)
-            _owe_receipt(step, None, header)
+            receipts.owe(step, None, header)
         case content.Heal() if book.may_be_answered(step.tx, opened.genesis_hash):
             healing.answer(step, contact, opened.device_hash, verified.body)
+        case content.Challenge() | content.ChallengeResponse():
+            challenges.received(step, opened.genesis_hash, opened.device_hash, verified.body)
         case None:
             _keep_unknown(step, verified)
+    challenges.ask(step, opened.genesis_hash, opened.device_hash)
+
+
+def _keep_session(step: Step, opened: Opened, session_id: bytes) -> None:
+    sessions.store(step, opened.device_hash, opened.decrypted.record, session_id)
+    delete_used(step.tx, opened.decrypted.used)
+    if opened.first_message_id is not None:
+        step.tx.put(FIRST_MESSAGE, opened.first_message_id, step.today.to_bytes(4, "big"))
 
 
 def _show(step: Step, verified: Verified, contact: Contact, text: str) -> None:
     header = verified.header
     if not _is_new(step, header):
-        _owe_receipt(step, contact, header)
+        receipts.owe(step, contact, header)
         return
     if contact.status == "request" and _said_enough(step, header.conversation):
         return
@@ -337,7 +346,7 @@ def _show(step: Step, verified: Verified, contact: Contact, text: str) -> None:
         state="received",
     )
     key = outbox.remember(step, header.conversation, message)
-    _owe_receipt(step, contact, header)
+    receipts.owe(step, contact, header)
     emit_shown(step, outbox.note(step, key, contact, outgoing=False), contact, message, outgoing=False)
 
 
@@ -355,7 +364,7 @@ def _synchronise(step: Step, verified: Verified, sync: content.Sync) -> None:
     if not isinstance(inner, content.Text):
         _keep_unknown(step, verified)
         return
-    _owe_receipt(step, None, header)
+    receipts.owe(step, None, header)
     if not _is_new(step, header):
         return
     streams.heard(step, contact, header, sync.kind, sync.body)
@@ -408,14 +417,12 @@ def _introduced(step: Step, verified: Verified, body: content.Introduction) -> N
     if contact is None:
         return
     was_request = contact.status == "request"
+    contact = book.calls_itself(step, contact, body.name)  # first, so that every notice uses it
     if body.invite_id is not None and body.mac is not None:
         proof = (body.invite_id, body.mac)
-        invites.redeem(step, contact, opened.device_hash, proof, verified.session_id)
-    contact = book.of(step.tx, opened.genesis_hash)
-    if contact is not None:
-        if was_request and contact.status == "accepted":
-            no_stranger_now(step, contact)
-        book.calls_itself(step, contact, body.name)
+        contact = invites.redeem(step, contact, opened.device_hash, proof)
+    if was_request and contact.status == "accepted":
+        no_stranger_now(step, contact)
 
 
 def _keep_unknown(step: Step, verified: Verified) -> None:
@@ -433,62 +440,10 @@ def _keep_unknown(step: Step, verified: Verified) -> None:
     save(step.tx, INBOX, header.mid, held)
 
 
-# --- receipts ---
-
-
-def _owe_receipt(step: Step, contact: Contact | None, header: content.Header) -> None:
-    """Only accepted contacts and our own devices learn that something arrived; a little later, together."""
-    if contact is not None and contact.status != "accepted":
-        return
-    due_ms = step.now_ms + _RECEIPT_WAIT_MS + step.jitter(_RECEIPT_JITTER_MS)
-    step.tx.put(RECEIPT, header.sender_device + header.mid, due_ms.to_bytes(8, "big"))
-    step.wake(due_ms)
-
-
 def no_stranger_now(step: Step, contact: Contact) -> None:
     """Strangers get no answer of any kind. They are accepted, however it came: all that waited follows."""
-    _owe_receipts(step, contact)
+    receipts.owe_all(step, contact)
     for device_hash, _ in book.state_of(contact).listed:
         healing.plan(step, device_hash)
+        challenges.ask(step, contact.genesis_hash, device_hash)
     book.fetch(step, contact.genesis_hash)
-
-
-def _owe_receipts(step: Step, contact: Contact) -> None:
-    account = require_account(step.tx)
-    conversation = identity.direct_conversation(account.genesis_hash, contact.genesis_hash)
-    for _, message in rows(step.tx, MESSAGE, Message, conversation):
-        if message.sender_genesis == contact.genesis_hash:
-            step.tx.put(RECEIPT, message.sender_device + message.mid, step.now_ms.to_bytes(8, "big"))
-    step.wake(step.now_ms)
-
-
-def send_receipts(step: Step) -> None:
-    """One receipt per device for all that is due."""
-    due: dict[bytes, list[bytes]] = {}
-    for key, value in list(step.tx.scan(RECEIPT)):
-        due_ms = int.from_bytes(value, "big")
-        if not step.due(due_ms, _RECEIPT_WAIT_MS + _RECEIPT_JITTER_MS):
-            continue
-        mids = due.setdefault(key[:32], [])
-        if len(mids) < content.RECEIPT_MIDS_MAX:
-            mids.append(key[32:])
-            step.tx.delete(RECEIPT, key)
-        else:
-            step.wake(step.now_ms)
-    for device_hash, mids in due.items():
-        device = load(step.tx, PEER, device_hash, PeerDevice)
-        if device is not None:
-            outbox.queue_control(step, device.genesis_hash, device_hash, content.Receipt(tuple(mids)))
-
-
-def _receipted(step: Step, device_hash: bytes, mids: tuple[bytes, ...]) -> None:
-    """That device has these messages: their rows are done."""
-    for mid in mids:
-        envelope_id = step.tx.get(AWAITING_ID, mid + device_hash)
-        row = None if envelope_id is None else load(step.tx, AWAITING, envelope_id, OutboxRow)
-        if row is None:
-            row = outbox.take_queued(step, mid, device_hash)
-        elif envelope_id is not None:
-            outbox.forget_awaiting(step, envelope_id, row)
-        if row is not None and row.kind == content.TEXT:
-            outbox.message_state(step, mid, "delivered")

@@ -14,7 +14,7 @@ import msgspec
 
 from lokket import limits
 from lokket.crypto.primitives import equal, sha256
-from lokket.engine import book, outbox, trust
+from lokket.engine import book, outbox, sessions, trust
 from lokket.engine.events import CreateInvite, InviteMade
 from lokket.engine.records import Contact, InviteRow, OutboxRow, load, rows, save
 from lokket.engine.step import Step, own_state, require_account
@@ -39,8 +39,15 @@ def create(step: Step, command: CreateInvite) -> None:
 
 def resume(step: Step) -> None:
     for _, row in rows(step.tx, INVITE, InviteRow):
-        if row.state == "pending":
+        if row.state in ("pending", "lost"):
             _offer(step, identity.derive_invite(row.secret), row)
+
+
+def lost(step: Step) -> None:
+    """The relay was restored: tokens of links that were handed out must be known there again."""
+    for invite_id, row in rows(step.tx, INVITE, InviteRow):
+        if row.state == "open" and row.expires_s > step.now_s:
+            save(step.tx, INVITE, invite_id, msgspec.structs.replace(row, state="lost"))
 
 
 def _offer(step: Step, keys: identity.InviteKeys, row: InviteRow) -> None:
@@ -49,6 +56,10 @@ def _offer(step: Step, keys: identity.InviteKeys, row: InviteRow) -> None:
 
 def offered(step: Step, invite_id: bytes, reply: api.Reply) -> None:
     row = load(step.tx, INVITE, invite_id, InviteRow)
+    if row is not None and row.state == "lost":
+        # Shown long ago. Whatever the answer, the link is as good as the relay makes it.
+        save(step.tx, INVITE, invite_id, msgspec.structs.replace(row, state="open"))
+        return
     if row is None or row.state != "pending":
         return
     match reply:
@@ -89,37 +100,45 @@ def prove(step: Step, row: OutboxRow, session_id: bytes) -> bytes | None:
     return None
 
 
-def redeem(
-    step: Step, contact: Contact, device_hash: bytes, proof: tuple[bytes, bytes], session_id: bytes
-) -> None:
-    """On the creator device: unexpired, unspent or spent by this account, and the proof is right."""
+def redeem(step: Step, contact: Contact, device_hash: bytes, proof: tuple[bytes, bytes]) -> Contact:
+    """On the creator device: unexpired, unspent or spent by this account, and the proof is right.
+
+    Then they are an accepted contact, their session is theirs beyond doubt, and they learn our name.
+    """
     invite_id, mac = proof
     row = load(step.tx, INVITE, invite_id, InviteRow)
     if row is None or row.state == "pending" or row.spent_by not in (b"", contact.genesis_hash):
-        return
+        return contact
     if step.now_s > row.expires_s + limits.INVITE_GRACE_S:
-        return
-    if not equal(mac, _mac(step, contact, row.secret, session_id, identity.invitee_mac)):
-        return
+        return contact
+    session_id = sessions.session_id_of(step.tx, device_hash)
+    if not session_id or not equal(mac, _mac(step, contact, row.secret, session_id, identity.invitee_mac)):
+        return contact
+    sessions.proven(step.tx, device_hash)
     spent = msgspec.structs.replace(row, state="spent", spent_by=contact.genesis_hash)
     save(step.tx, INVITE, invite_id, spent)
     contact = msgspec.structs.replace(contact, status="accepted")
     book.store(step.tx, contact)
-    trust.raise_level(step, contact, "invited")
+    contact = trust.raise_level(step, contact, "invited")
     outbox.share(step, contact)
     answer = content.InviteAnswer(invite_id, bytes(32))
     outbox.queue_control(step, contact.genesis_hash, device_hash, answer)
+    if not contact.introduced:
+        contact = outbox.introduce(step, contact)
+    return contact
 
 
-def answered(step: Step, contact: Contact, answer: content.InviteAnswer, session_id: bytes) -> None:
+def answered(step: Step, contact: Contact, device_hash: bytes, answer: content.InviteAnswer) -> None:
     """On the invitee's device: the creator knows the secret, too."""
-    if not contact.invite_secret:
+    session_id = sessions.session_id_of(step.tx, device_hash)
+    if not contact.invite_secret or not session_id:
         return
     expected = _mac(step, contact, contact.invite_secret, session_id, identity.inviter_mac)
     if identity.derive_invite(contact.invite_secret).id != answer.invite_id or not equal(
         answer.mac, expected
     ):
         return
+    sessions.proven(step.tx, device_hash)
     contact = msgspec.structs.replace(contact, invite_secret=b"")
     book.store(step.tx, contact)
     trust.raise_level(step, contact, "invited")

@@ -127,14 +127,16 @@ def _sendable(step: Step, petname: str) -> Contact:
     return contact
 
 
-def introduce(step: Step, contact: Contact, only_device: bytes = b"", invite_id: bytes = b"") -> None:
+def introduce(step: Step, contact: Contact, only_device: bytes = b"", invite_id: bytes = b"") -> Contact:
     """Tell a contact what we call ourselves; with an invite, to its creator device alone, with the proof."""
     account = require_account(step.tx)
-    book.store(step.tx, msgspec.structs.replace(contact, introduced=True))
+    contact = msgspec.structs.replace(contact, introduced=True)
+    book.store(step.tx, contact)
     body = content.Introduction(account.name, invite_id or None, None)
     for device_hash, _ in book.state_of(contact).listed:
         if only_device in (b"", device_hash):
             queue_control(step, contact.genesis_hash, device_hash, body)
+    return contact
 
 
 def share(step: Step, contact: Contact, only_device: bytes = b"") -> None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import msgspec
 
 from lokket import limits
-from lokket.engine import book, invites, outbox, sessions
+from lokket.engine import book, challenges, invites, outbox, sessions
 from lokket.engine.records import Account, OutboxRow, Stream, load, rows, save
 from lokket.engine.step import RETRY_MAX_MS, Step, account_of, local_device, own_state, require_account
 from lokket.engine.store import AWAITING, AWAITING_ID, OUTBOX, STREAM
@@ -50,6 +50,8 @@ def advance(step: Step) -> None:
             _fail(step, key, row, "it could not be delivered within 14 days")
         elif row.device_hash in held or row.envelope_id in on_their_way:
             continue
+        elif challenges.is_needless(step.tx, row):
+            step.tx.delete(OUTBOX, key)
         elif not step.due(row.retry_ms, RETRY_MAX_MS + _BACKOFF_MS):
             held.add(row.device_hash)
         else:
@@ -112,9 +114,10 @@ def _encrypt(step: Step, account: Account, row: OutboxRow) -> pairwise.Ciphertex
         step.call(f"bundle:{row.device_hash.hex()}", request)
         return None
     session_id = sessions.session_id_of(step.tx, row.device_hash)
-    body = invites.prove(step, row, session_id)
-    if body is None:
-        body = row.body
+    if row.kind == content.CHALLENGE:
+        body = challenges.make(step, row)
+    else:
+        body = invites.prove(step, row, session_id) or row.body
     plaintext = content.encode_content(
         content.Content(_header(step, account, row, session_id if record.unacknowledged else None), body)
     )
@@ -202,6 +205,8 @@ def sent(step: Step, name: str, reply: api.Reply) -> None:
 def _accepted(step: Step, key: bytes, row: OutboxRow) -> None:
     """On the relay's disk. The row waits for the receipt, or for a request to send it again."""
     step.tx.delete(OUTBOX, key)
+    if row.kind in (content.CHALLENGE, content.CHALLENGE_RESPONSE):
+        return  # of this session alone; asked again if it was lost
     save(step.tx, AWAITING, row.envelope_id, msgspec.structs.replace(row, retry_ms=step.now_ms))
     step.tx.put(AWAITING_ID, row.mid + row.device_hash, row.envelope_id)
 

@@ -148,9 +148,22 @@ class PeerDevice(Record, frozen=True):
     heals_honoured: int = 0  # on that day
 
 
+class SessionBinding(Record, frozen=True):
+    """What one session, current or archived, is called, and whether its peer has proven who it is."""
+
+    base_key: bytes
+    session_id: bytes
+    ours: bool  # we opened it, from a manifest that proves the peer
+    proven: bool = False  # theirs, and they proved that their inbox key, or an invite's secret, is behind it
+    nonce: bytes = b""  # of our challenge, secret; empty: not asked yet, or proven
+    attempts: int = 0  # challenges that we sent in it, or answered
+    asked_ms: int = 0
+
+
 class SessionRow(Record, frozen=True):
     record: bytes  # pairwise.SessionRecord, secret
     session_id: bytes  # of the current session
+    bindings: tuple[SessionBinding, ...] = ()  # that of the latest current session last
 
 
 class PrekeyRow(Record, frozen=True):

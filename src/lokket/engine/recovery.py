@@ -12,7 +12,7 @@ import msgspec
 from lokket.codec import tls
 from lokket.crypto.primitives import equal
 from lokket.engine import account as own_account
-from lokket.engine import book, devices, history, siblings, trust
+from lokket.engine import book, devices, history, names, siblings, trust, whole_chain
 from lokket.engine.events import HangUp, RecoverAccount, Recovered, Redial
 from lokket.engine.records import Account, DeviceName, PendingList, Recovery, load, pack, save, unpack
 from lokket.engine.step import Step, account_of, own_state, require_account, save_account
@@ -78,6 +78,7 @@ def chain_arrived(step: Step, reply: api.Reply) -> None:
                 update = tls.decode(identity.AccountUpdate, chain)
                 genesis_hash = require_account(step.tx).genesis_hash
                 state = identity.first_contact(update, genesis_hash, step.now_s, owner=True)
+                whole_chain.keep(step.tx, update)
                 _sign(step, state)
             except RemoteError as error:
                 _give_up(step, f"the relay's answer on this account does not verify: {error}")
@@ -122,6 +123,7 @@ def _sign(step: Step, state: identity.AccountState) -> None:
     encoded = tls.encode(made.device)
     update = identity.step_update(signed, body, (encoded,), rotation=rotation)
     after, _ = identity.advance(state, update, step.now_s)
+    whole_chain.followed(step, update)
     pending = PendingList(tls.encode(signed), tls.encode(body), (encoded,), tls.encode(rotation))
     account = msgspec.structs.replace(
         require_account(step.tx),
@@ -194,23 +196,9 @@ def answered(step: Step, reply: api.Reply) -> None:
             step.emit(Recovered(account.genesis_hash, account.number, tuple(sorted(kept))))
             own_account.resume(step, account, reply)
             siblings.announce(step)
-            if account.name is not None:
-                _claim(step, account, account.name)
+            names.claim_again(step)
         case api.Refused():
             _refused(step, reply)
-
-
-def _claim(step: Step, account: Account, name: str) -> None:
-    """The name's old claim was signed by the old account key."""
-    account_key = identity.HybridKeyPair.from_seed(account.account_seed)
-    claim = identity.sign_name_claim(account_key, name, account.genesis_hash, step.now_s, step.entropy)
-    step.call("claim", api.ClaimName(claim.encode()))
-
-
-def claimed(step: Step, reply: api.Reply) -> None:
-    if isinstance(reply, api.Refused):
-        save_account(step.tx, msgspec.structs.replace(require_account(step.tx), name=None))
-        book.fail(step, "name", f"the relay did not take the name: {reply.sentence}")
 
 
 def _refused(step: Step, reply: api.Refused) -> None:

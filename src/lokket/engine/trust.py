@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from lokket.engine import book, devices, handover, history, outbox, prekeys, reading, siblings
+from lokket.engine import book, devices, handover, history, outbox, prekeys, reading, siblings, whole_chain
 from lokket.engine.events import MarkVerified, TrustNotice
 from lokket.engine.records import Contact, PeerDevice, load, save
 from lokket.engine.step import Step, own_state, require_account, save_account
@@ -44,6 +44,8 @@ def own_chain(step: Step, known: identity.AccountState, update: identity.Account
     heads = more_heads(account.heads, update)
     account = msgspec.structs.replace(account, state=state.encode(), heads=heads)
     save_account(step.tx, account)
+    if state.head != known.head:
+        whole_chain.followed(step, update)
     learn_devices(step, state)
     gone = _gone(changes)
     for change in _arrivals_first(changes):
@@ -220,13 +222,14 @@ def verify(step: Step, command: MarkVerified) -> None:
     outbox.share(step, contact)
 
 
-def raise_level(step: Step, contact: Contact, level: str) -> None:
+def raise_level(step: Step, contact: Contact, level: str) -> Contact:
     """unverified < invited < verified; never down, never for a stranger's sake."""
     if LEVELS.index(level) <= LEVELS.index(contact.level):
-        return
+        return contact
     contact = msgspec.structs.replace(contact, level=level)
     book.store(step.tx, contact)
     step.emit(TrustNotice("level", contact.petname, f"{contact.petname} is now {level}"))
+    return contact
 
 
 def more_heads(heads: tuple[bytes, ...], update: identity.AccountUpdate) -> tuple[bytes, ...]:

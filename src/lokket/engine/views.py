@@ -7,10 +7,10 @@ from collections import Counter
 from dataclasses import dataclass
 
 from lokket import limits
-from lokket.engine import backups, book, devices, reading, siblings
+from lokket.engine import backups, book, devices, reading, sessions, siblings
 from lokket.engine import history as history_room
 from lokket.engine.events import MessageShown
-from lokket.engine.records import HeldEnvelope, Message, NoticeRow, OutboxRow, load, rows
+from lokket.engine.records import Contact, HeldEnvelope, Message, NoticeRow, OutboxRow, load, rows
 from lokket.engine.step import account_of, own_state, require_account
 from lokket.engine.store import AWAITING, INBOX, MESSAGE, MESSAGE_ID, NOTICE, OUTBOX, PREKEY, Transaction
 from lokket.errors import LocalError
@@ -45,7 +45,9 @@ class Me:
 @dataclass(frozen=True, slots=True)
 class ContactView:
     """``level``: unverified, invited, verified, was invited, was verified; request for a stranger, blocked
-    for whom the person blocked. ``blocked``: why nothing can be sent, "" or a sentence."""
+    for whom the person blocked. ``blocked``: why nothing can be sent, "" or a sentence.
+    ``sender_authentication``: classical as long as one device's session could be of somebody who breaks
+    curves, else post-quantum; none before there is a session."""
 
     petname: str
     genesis_hash: bytes
@@ -54,6 +56,7 @@ class ContactView:
     blocked: str
     devices: int
     unread: int  # of their messages, on none of our devices shown
+    sender_authentication: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +141,14 @@ def _contact_view(tx: Transaction, petname: str) -> ContactView:
         blocked=_BLOCKED.get(found.blocked, ""),
         devices=len(book.state_of(found).listed),
         unread=reading.unread(tx, found),
+        sender_authentication=_sender_authentication(tx, found),
     )
+
+
+def _sender_authentication(tx: Transaction, found: Contact) -> str:
+    """The weakest of all current sessions with their devices."""
+    known = {sessions.authentication(tx, device_hash) for device_hash, _ in book.state_of(found).listed}
+    return next((label for label in ("classical", "post-quantum") if label in known), "none")
 
 
 def history(tx: Transaction, petname: str, limit: int = 50) -> tuple[MessageView, ...]:

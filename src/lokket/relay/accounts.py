@@ -63,16 +63,16 @@ async def _log_in(office: Office, caller: Caller, request: api.Login, moment: Mo
         check_login(auth_key, _statement(office, caller, request), request.signature)
     except SignatureRefused:
         raise _login_refused() from None
-    await _require_not_banned(office, request.genesis_hash)
+    await require_not_banned(office, request.genesis_hash)
     office.spend("login", request.device_hash, moment)
     before = await office.storage.login(request.device_hash, request.client_nonce)
     if before is None or row is None:
         raise _login_refused()
     office.seat(caller, request.genesis_hash, request.device_hash)
-    return _logged_in(row, before)
+    return logged_in(row, before)
 
 
-async def _require_not_banned(office: Office, account: bytes) -> None:
+async def require_not_banned(office: Office, account: bytes) -> None:
     """After the signature: only who holds the account's keys is told."""
     if (await office.storage.ruling(account)).banned:
         raise Refusal(api.LOGIN_REFUSED, "this account is banned from this relay; its operator can say why")
@@ -106,7 +106,7 @@ def _login_refused() -> Refusal:
     return Refusal(api.LOGIN_REFUSED, "the relay does not know this device, or the signature is wrong")
 
 
-def _logged_in(account: AccountRow, device: DeviceRow) -> api.LoggedIn:
+def logged_in(account: AccountRow, device: DeviceRow) -> api.LoggedIn:
     return api.LoggedIn(
         last_nonce=device.last_nonce,
         head=account.head,
@@ -187,18 +187,18 @@ async def register(office: Office, caller: Caller, request: api.Register, moment
     account = genesis_hash(tls.decode(Genesis, request.genesis))
     known = await office.storage.account(account)
     if known is None and not await _may_register(office, token_hash, account, moment):
-        raise _token_refused()
+        raise token_refused()
     office.spend("register", b"", moment)
     applicant = _checked_applicant(office, caller, request, moment)
-    await _require_not_banned(office, account)
+    await require_not_banned(office, account)
     if known is None:
-        _require_room(office)
-        row = _account_row(applicant.state, applicant.chain)
+        require_room(office)
+        row = account_row(applicant.state, applicant.chain)
         code = await office.storage.register(
             NewAccount(row, (applicant.device_hash,), applicant.name), token_hash, moment.now_s
         )
         if code == api.TOKEN_REFUSED:
-            raise _token_refused()
+            raise token_refused()
         if code:
             raise Refusal(code, "the name is taken; choose another one")
         known = await office.storage.account(account)
@@ -206,10 +206,10 @@ async def register(office: Office, caller: Caller, request: api.Register, moment
     if known is None or device is None:
         raise Refusal(api.CONFLICT, "the account exists, and this device is not on its list")
     office.seat(caller, account, applicant.device_hash)
-    return _logged_in(known, device)
+    return logged_in(known, device)
 
 
-def _require_room(office: Office) -> None:
+def require_room(office: Office) -> None:
     short = office.shortage()
     if short:
         sentence = f"the relay takes no new accounts now: {short}; try again later"
@@ -220,7 +220,7 @@ async def _may_register(office: Office, token_hash: bytes | None, account: bytes
     return token_hash is None or await office.storage.token_open(token_hash, account, moment.now_s)
 
 
-def _token_refused() -> Refusal:
+def token_refused() -> Refusal:
     return Refusal(api.TOKEN_REFUSED, "the invite is used, too old, or not of this relay; ask for a new one")
 
 
@@ -255,7 +255,7 @@ def checked_claim(state: AccountState, claim: bytes) -> NameRow:
     return NameRow(checked.name.decode(), state.genesis_hash, claim)
 
 
-def _account_row(state: AccountState, chain: bytes) -> AccountRow:
+def account_row(state: AccountState, chain: bytes) -> AccountRow:
     return AccountRow(
         state.genesis_hash,
         account_id(state.genesis_hash),
@@ -314,14 +314,13 @@ async def _take_list(office: Office, row: AccountRow, step: _Step, moment: Momen
     try:
         after, _ = advance(before, step_update(signed, body, step.devices, rotation=rotation), moment.now_s)
     except ForkDetected:
-        raise _list_conflict() from None
+        raise list_conflict() from None
     known = tuple(entry.device for entry in before.devices if entry.device is not None)
     extended = tls.encode(chain.extended(signed, body, (*known, *step.devices), rotation))
-    if len(extended) > limits.FRAME_MAX_BYTES - _FRAME_ROOM_BYTES:
-        raise Refusal(api.TOO_LARGE, "the account's history no longer fits one answer of the relay")
-    change = ListChange(row.head, _account_row(after, extended), after.body.device_hashes)
+    require_servable(extended)
+    change = ListChange(row.head, account_row(after, extended), after.body.device_hashes)
     if not await office.storage.put_list(change):
-        raise _list_conflict()
+        raise list_conflict()
     for gone in sorted(set(before.body.device_hashes) - set(after.body.device_hashes)):
         office.dismiss(gone, "this device was removed from its account")
 
@@ -336,12 +335,17 @@ def _require_next(
         cut = (rotation.rotation.last_version, rotation.rotation.last_head)
         follows = cut in ((link.version, link.head) for link in chain.links)
     if not follows:
-        raise _list_conflict()
+        raise list_conflict()
     if len(chain.links) >= limits.LINKS_MAX:
         raise Refusal(api.TOO_LARGE, "the account has as many lists as one chain may have")
 
 
-def _list_conflict() -> Refusal:
+def require_servable(chain: bytes) -> None:
+    if len(chain) > limits.FRAME_MAX_BYTES - _FRAME_ROOM_BYTES:
+        raise Refusal(api.TOO_LARGE, "the account's history no longer fits one answer of the relay")
+
+
+def list_conflict() -> Refusal:
     return Refusal(api.CONFLICT, "the list does not follow the one that the relay has; fetch that one first")
 
 

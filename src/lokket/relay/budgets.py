@@ -38,6 +38,7 @@ RATES: Final[Mapping[str, Rate]] = {
     "list": Rate(30, 30),
     "chain": Rate(20, 60),  # before the login; subject: the account that is asked for
     "recover": Rate(5, 5),  # the account that is recovered
+    "readmit": Rate(60, 1_200),  # the whole relay
     "meet": Rate(900, 3_600),  # asked about once a second while a device is being linked
     "knock": Rate(600, 3_600),  # the account whose meeting it is
     "claim": Rate(5, 2),

@@ -19,7 +19,7 @@ from lokket.crypto.entropy import Entropy
 from lokket.crypto.keys import Ed25519KeyPair
 from lokket.errors import DecodeError, RemoteError
 from lokket.protocol.identity import AccountState, Invite, sign_hello
-from lokket.relay import accounts, farewell, invites, keys, linking, mailbox, names
+from lokket.relay import accounts, chains, farewell, invites, keys, linking, mailbox, names
 from lokket.relay.admission import Read, nothing_to_read
 from lokket.relay.budgets import Budgets
 from lokket.relay.bus import Bus
@@ -44,6 +44,7 @@ _BEFORE_LOGIN: Final[dict[type, Handler]] = {
     api.Register: accounts.register,
     api.FetchChain: accounts.fetch_chain,
     api.Recover: accounts.recover,
+    api.Readmit: chains.readmit,
     api.Knock: linking.knock,
 }
 _AFTER_LOGIN: Final[dict[type, Handler]] = {
@@ -52,6 +53,7 @@ _AFTER_LOGIN: Final[dict[type, Handler]] = {
     api.FetchAccount: accounts.fetch,
     api.FetchBundle: keys.fetch_bundle,
     api.PutList: accounts.put_list,
+    api.PutChain: chains.put_chain,
     api.ClaimName: names.claim,
     api.LookupName: names.lookup,
     api.PutInvite: invites.put,

@@ -279,6 +279,7 @@ class _Figures:
             "accounts": (self._counts.accounts, "Accounts."),
             "devices": (self._counts.devices, "Listed devices."),
             "mail": (self._counts.mail, "Envelopes waiting."),
+            "shortage": (int(bool(self._relay.shortage())), "1: no new accounts, for want of room."),
             "mail_bytes": (self._counts.mail_bytes, "Bytes of envelopes waiting."),
         }
         return [

@@ -148,6 +148,27 @@ class PutList(Frozen, frozen=True, tag="list"):
     devices: Annotated[tuple[Blob, ...], Meta(max_length=limits.DEVICES_MAX)]  # those the relay lacks
 
 
+class PutChain(Frozen, frozen=True, tag="chain-put"):
+    """A whole chain for a relay that holds less of it, because it was restored from a backup.
+
+    Nothing in it is secret, and every device of the account may bring it.
+    """
+
+    chain: Blob  # identity.AccountUpdate
+
+
+class Readmit(Frozen, frozen=True, tag="readmit"):
+    """Before the login: ``PutChain`` by an admin device whom the relay does not know any more, and its login.
+
+    An account that is gone as a whole needs a token, like a new one.
+    """
+
+    token: bytes  # 32 bytes; empty: none
+    chain: Blob
+    proof: Blob  # RegisterProof, over the token as it is
+    name_claim: Blob | None
+
+
 class ClaimName(Frozen, frozen=True, tag="claim"):
     claim: Blob  # identity.SignedNameClaim
 
@@ -191,6 +212,8 @@ Request: TypeAlias = (
     | FetchAccount
     | FetchBundle
     | PutList
+    | PutChain
+    | Readmit
     | ClaimName
     | LookupName
     | PutInvite

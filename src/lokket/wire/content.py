@@ -17,7 +17,7 @@ from lokket import limits
 from lokket.codec import tls
 from lokket.codec.tls import U8, U64, Bytes16, Opaque
 from lokket.errors import DecodeError, LocalError
-from lokket.protocol.identity import hash_labelled
+from lokket.protocol.identity import CHALLENGE_BYTES, hash_labelled
 from lokket.wire.api import Hash, Id16
 
 FORMAT: Final = 1
@@ -37,6 +37,8 @@ HISTORY: Final = 23
 HISTORY_ASK: Final = 24
 HISTORY_PAGE: Final = 25
 HANDOVER: Final = 26
+CHALLENGE: Final = 27
+CHALLENGE_RESPONSE: Final = 28
 OWN_ONLY: Final = frozenset(
     {SYNC, CARD, DEVICE_NAME, READ, HISTORY, HISTORY_ASK, HISTORY_PAGE, HANDOVER}
 )  # from our own devices alone
@@ -194,6 +196,18 @@ class Handover(Frozen, frozen=True):
         return f"Handover({self.stage})"
 
 
+class Challenge(Frozen, frozen=True):
+    """To who opened this session: a nonce, sealed to its inbox key for this session."""
+
+    sealed: Annotated[bytes, Meta(min_length=CHALLENGE_BYTES, max_length=CHALLENGE_BYTES)]
+
+
+class ChallengeResponse(Frozen, frozen=True):
+    """A MAC over the session id under the nonce that the challenge held."""
+
+    mac: Hash
+
+
 Body: TypeAlias = (
     Text
     | Sync
@@ -208,6 +222,8 @@ Body: TypeAlias = (
     | HistoryAsk
     | HistoryPage
     | Handover
+    | Challenge
+    | ChallengeResponse
 )
 
 _KINDS: Final[dict[int, type[Body]]] = {
@@ -224,6 +240,8 @@ _KINDS: Final[dict[int, type[Body]]] = {
     HISTORY_ASK: HistoryAsk,
     HISTORY_PAGE: HistoryPage,
     HANDOVER: Handover,
+    CHALLENGE: Challenge,
+    CHALLENGE_RESPONSE: ChallengeResponse,
 }
 _KIND_OF: Final = {struct: kind for kind, struct in _KINDS.items()}
 _encoder = msgspec.msgpack.Encoder()

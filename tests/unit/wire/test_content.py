@@ -43,7 +43,9 @@ BODIES = (
     content.InviteAnswer(ID, HASH),
     content.Heal((ID,) * content.RECEIPT_MIDS_MAX),
     content.Card(HASH, "n" * 40, True, "unverified"),
+    content.ChallengeResponse(HASH),
 )
+CHALLENGE = content.Challenge(bytes(1168))
 
 
 def of(body: content.Body) -> Content:
@@ -52,7 +54,7 @@ def of(body: content.Body) -> Content:
     return Content(replace(header, kind=kind), content.encode_body(body))
 
 
-@pytest.mark.parametrize("body", BODIES, ids=lambda body: type(body).__name__)
+@pytest.mark.parametrize("body", [*BODIES, CHALLENGE], ids=lambda body: type(body).__name__)
 def test_round_trip(body: content.Body) -> None:
     made = of(body)
     decoded = content.decode_content(content.encode_content(made))
@@ -66,6 +68,23 @@ def test_control_kinds_are_as_long_as_a_short_text(body: content.Body) -> None:
     """With the longest header of 2^32 messages. The cipher adds a byte at least: 512."""
     assert len(content.encode_content(of(body))) == 511
     assert len(content.encode_content(of(content.Text("")))) == 511
+
+
+@pytest.mark.attack(59)
+def test_a_challenge_has_one_length() -> None:
+    """Two kilobytes: it tells that somebody's first message came, which the relay saw."""
+    assert len(content.encode_content(of(CHALLENGE))) == 2047
+    assert (
+        len(
+            content.encode_content(
+                Content(replace(of(CHALLENGE).header, session_id=None), of(CHALLENGE).body)
+            )
+        )
+        == 2047
+    )
+    for size in (0, 1167, 1169):
+        with pytest.raises(DecodeError):
+            content.decode_body(content.CHALLENGE, content.encode_body(content.Challenge(bytes(size))))
 
 
 @pytest.mark.attack(59)

@@ -22,6 +22,13 @@ from lokket.protocol.identity.chain import (
     first_contact,
     recheck,
 )
+from lokket.protocol.identity.challenge import (
+    CHALLENGE_BYTES,
+    CHALLENGE_NONCE_BYTES,
+    answer_challenge,
+    challenge_response,
+    seal_challenge,
+)
 from lokket.protocol.identity.device import (
     Device,
     check_device,
@@ -98,6 +105,8 @@ from lokket.protocol.identity.statements import (
 from lokket.protocol.identity.written import read_code, write_code
 
 __all__ = [
+    "CHALLENGE_BYTES",
+    "CHALLENGE_NONCE_BYTES",
     "AccountState",
     "AccountUpdate",
     "Change",
@@ -133,6 +142,8 @@ __all__ = [
     "VerifyCode",
     "account_id",
     "advance",
+    "answer_challenge",
+    "challenge_response",
     "check_delete",
     "check_device",
     "check_hello",
@@ -170,6 +181,7 @@ __all__ = [
     "renew",
     "rotate",
     "safety_number",
+    "seal_challenge",
     "sign_delete",
     "sign_hello",
     "sign_list",

@@ -6,7 +6,7 @@ what ``chain`` made of it after every check. The relay keeps the whole chain as 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
 from typing import Annotated, Final
@@ -79,16 +79,27 @@ class AccountUpdate:
 
         ``devices``: the records that this chain may lack. RemoteError (gap): one is missing.
         """
-        known = {**self.decoded, **replace(self, devices=devices).decoded}
-        if not set(body.device_hashes) <= known.keys():
+        return self.followed_by(step_update(signed, body, devices, rotation=rotation))
+
+    def followed_by(self, update: AccountUpdate) -> AccountUpdate:
+        """This whole chain and an accepted ``update``; links that it voids are cut off.
+
+        RemoteError (gap): the record of a listed device is in neither.
+        """
+        known = {**self.decoded, **update.decoded}
+        if not set(update.body.device_hashes) <= known.keys():
             raise RemoteError("the record of a listed device is missing", code="gap")
+        epoch, first = self.links[-1].key_epoch, update.links[0].version
         return AccountUpdate(
             genesis=self.genesis,
-            rotations=self.rotations + ((rotation,) if rotation else ()),
-            links=(*(link for link in self.links if link.version < signed.link.version), signed.link),
-            signature=signed.signature,
-            body=body,
-            devices=tuple(tls.encode(known[listed]) for listed in body.device_hashes),
+            rotations=(
+                *self.rotations,
+                *(signed for signed in update.rotations if signed.rotation.key_epoch > epoch),
+            ),
+            links=(*(link for link in self.links if link.version < first), *update.links),
+            signature=update.signature,
+            body=update.body,
+            devices=tuple(tls.encode(known[listed]) for listed in update.body.device_hashes),
         )
 
 

@@ -11,11 +11,12 @@ from typing import Final
 from lokket.codec import tls
 from lokket.codec.tls import U16, Bytes32
 from lokket.crypto.entropy import Entropy
+from lokket.crypto.hpke import XWING_PUBLIC_BYTES, open_sealed
 from lokket.crypto.keys import Ed25519KeyPair, MLDSAKeyPair, MLKEMKeyPair, X25519KeyPair
 from lokket.crypto.primitives import shake256
 from lokket.crypto.xeddsa import IdentityKeyPair
 
-INBOX_KEY_BYTES: Final = 1216  # ML-KEM-768 encapsulation key || X25519
+INBOX_KEY_BYTES: Final = XWING_PUBLIC_BYTES
 _FORMAT: Final = 1
 
 
@@ -48,6 +49,10 @@ class InboxKeyPair:
     def public(self) -> bytes:
         """1216 bytes: pk_M || pk_X."""
         return self._kem.public + self._exchange.public
+
+    def open(self, info: bytes, sealed: bytes) -> bytes:
+        """What was sealed to ``public`` under this info. DecryptionFailed: it was not, or is damaged."""
+        return open_sealed(self.seed, info, sealed)
 
     def __repr__(self) -> str:
         return f"InboxKeyPair({self._kem.public.hex()[:8]}…)"
