@@ -21,7 +21,7 @@ PEER := tests/interop/libsignal
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo setup test lint format types test-unit test-interop sim fuzz lock bare interop clean
+.PHONY: help demo setup test lint format types test-unit test-interop sim fuzz fuzz-all lock bare interop clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -56,6 +56,9 @@ sim: $(VENV)/.stamp-dev ## one seeded world: make sim SEED=7
 
 fuzz: $(VENV)/.stamp-fuzz ## fuzz one decoder: make fuzz NAME=tls SECONDS=60; without NAME, list them
 	@$(RUN)/python fuzz/run.py $(NAME) --seconds $(SECONDS)
+
+fuzz-all: $(VENV)/.stamp-fuzz ## fuzz every decoder in turn: make fuzz-all SECONDS=600; NAMES="tls decrypt" for some
+	@$(RUN)/python fuzz/campaign.py --seconds $(SECONDS) $(NAMES)
 
 lock: $(VENV)/.stamp-lock ## make requirements/*.lock anew from pyproject.toml
 	@$(RUN)/python requirements/lock.py

@@ -1,5 +1,7 @@
 """Fuzz one decoder: ``python fuzz/run.py NAME --seconds 60``; without a name, list them.
 
+``campaign.py`` runs all of them.
+
 Coverage-guided by atheris (optional: ``pip install atheris``). New inputs and crashes go to
 ``build/fuzz/NAME``; a crash that was fixed moves to ``fuzz/corpus/NAME``, where every test run replays it.
 """
@@ -48,6 +50,7 @@ def main() -> None:
             f"-artifact_prefix={found}/crash-",
             "-max_len=16384",
             "-rss_limit_mb=2048",
+            "-print_final_stats=1",
             str(found),
             str(HERE / "corpus" / arguments.name),
         ],
