@@ -1,4 +1,4 @@
-# lokket. Everything is installed into this folder: .venv, .venv-bare and tests/interop/libsignal/node_modules.
+# lokket. Everything is installed into this folder: .venv, .venv-bare and the node_modules of tests/interop.
 #   make demo    a relay, two people and a first message, on this machine
 #   make test    lint, types and every test
 # `make help` lists the rest.
@@ -17,7 +17,7 @@ BIN := bin
 endif
 RUN := $(VENV)/$(BIN)
 PIP := -m pip --disable-pip-version-check --require-virtualenv install --quiet
-PEER := tests/interop/libsignal
+PEERS := tests/interop/libsignal tests/interop/mls
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -48,7 +48,7 @@ types: $(VENV)/.stamp-dev ## mypy --strict over the package
 test-unit: $(VENV)/.stamp-dev ## the quick tests alone
 	@$(RUN)/python -m pytest -n $(JOBS) tests/unit tests/vectors tests/house
 
-test-interop: $(VENV)/.stamp-dev interop ## live sessions against libsignal-client
+test-interop: $(VENV)/.stamp-dev interop ## live sessions against libsignal-client, ts-mls, mls-rs and OpenMLS
 	@$(RUN)/python -m pytest tests/interop
 
 sim: $(VENV)/.stamp-dev ## one seeded world: make sim SEED=7
@@ -66,7 +66,7 @@ lock: $(VENV)/.stamp-lock ## make requirements/*.lock anew from pyproject.toml
 bare: $(BARE)/.stamp ## an environment with `cryptography` alone, for the protocol library's test
 
 clean: ## remove all that was installed or built here
-	rm -rf $(VENV) $(BARE) $(PEER)/node_modules dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(BARE) $(addsuffix /node_modules,$(PEERS)) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find src tests fuzz -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- what the targets stand on ---
@@ -106,10 +106,11 @@ $(BARE)/.stamp: requirements/bare.lock $(VENV)/.stamp-venv
 
 interop:
 	@if ! command -v node >/dev/null || ! command -v npm >/dev/null ; then \
-	  echo "No node and npm here: the tests against libsignal-client will skip." ; \
-	elif [ ! -e $(PEER)/node_modules/.package-lock.json ] || \
-	    [ $(PEER)/package-lock.json -nt $(PEER)/node_modules/.package-lock.json ] ; then \
-	  echo "Installing what $(PEER)/package-lock.json names" ; \
-	  (cd $(PEER) && npm ci --no-fund --no-audit --loglevel=error && touch node_modules/.package-lock.json) || { \
-	    echo "npm could not install the other party; without it those tests skip." ; test -z "$$CI" ; } ; \
-	fi
+	  echo "No node and npm here: the tests against libsignal-client and ts-mls will skip." ; exit 0 ; fi ; \
+	for peer in $(PEERS) ; do \
+	  if [ -e $$peer/node_modules/.package-lock.json ] && \
+	      [ ! $$peer/package-lock.json -nt $$peer/node_modules/.package-lock.json ] ; then continue ; fi ; \
+	  echo "Installing what $$peer/package-lock.json names" ; \
+	  (cd $$peer && npm ci --no-fund --no-audit --loglevel=error && touch node_modules/.package-lock.json) || { \
+	    echo "npm could not install the other party; without it those tests skip." ; test -z "$$CI" || exit 1 ; } ; \
+	done

@@ -39,9 +39,9 @@ def missing() -> str | None:
 class Peer:
     """One driver process. Bytes become base64 on the way out; ``decode`` turns a reply's field back."""
 
-    def __init__(self) -> None:
+    def __init__(self, driver: Path = DRIVER) -> None:
         self._process = subprocess.Popen(
-            ["node", str(DRIVER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+            ["node", str(driver)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
         )
         self._lines: queue.Queue[str] = queue.Queue()
         threading.Thread(target=self._read, daemon=True).start()
@@ -62,9 +62,9 @@ class Peer:
             line = self._lines.get(timeout=REPLY_TIMEOUT_S)
         except queue.Empty:
             self.close()
-            raise TimeoutError(f"libsignal gave no answer to {command} in {REPLY_TIMEOUT_S} s") from None
+            raise TimeoutError(f"the driver gave no answer to {command} in {REPLY_TIMEOUT_S} s") from None
         if not line:
-            raise EOFError(f"the libsignal driver ended with status {self._process.wait()}")
+            raise EOFError(f"the driver ended with status {self._process.wait()}")
         reply: Reply = json.loads(line)
         if not reply["ok"]:
             raise Refused(reply["error"])
@@ -92,4 +92,6 @@ def _text(value: Any) -> Any:
         return base64.b64encode(value).decode()
     if isinstance(value, dict):
         return {key: _text(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_text(item) for item in value]
     return value
