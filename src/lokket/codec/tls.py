@@ -9,8 +9,12 @@ A frozen dataclass is a struct: its fields in order. The types a field may have:
     tuple[T, ...]           T x<V>; ``Annotated[tuple[T, ...], Vector(max_items, ascending=True)]``
     T | None                optional<T>
     Annotated[E, Uint(n)]   an IntEnum in n bytes, unknown values refused
-    Annotated[A | B, Select(Uint(1), {1: A, 2: B})]   a tagged choice
+    Annotated[A | B, Select(Uint(1), {1: A, 2: B})]   a tagged choice; a choice may itself be one
     a dataclass             nested struct
+
+A struct whose layout depends on values further out has its own methods ``write_tls(self, out)`` and
+``read_tls(cls, reader)``, made of ``write`` and ``read`` here. One that derives from ``Kept`` remembers the
+bytes it was read from or first written to: large trees are encoded once.
 
 Encoding is canonical: a length has the shortest form, nothing trails. ``decode`` raises
 ``DecodeError`` for anything else, also when a ``__post_init__`` raises ``ValueError``.
@@ -32,6 +36,7 @@ Read = Callable[["Reader"], Any]
 
 _VARINT_MAX: Final = 1 << 30
 _STRUCTS: dict[type, tuple[Write, Read]] = {}  # built at first use
+_PLAIN: dict[type, tuple[Write, Read]] = {}  # the same, without what ``Kept`` remembers
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,7 +64,29 @@ class Vector:
 @dataclasses.dataclass(frozen=True, eq=False)
 class Select:
     tag: Uint
-    choices: Mapping[int, type]
+    choices: Mapping[int, Any]  # tag -> a dataclass, or another Annotated[..., Select(...)]
+
+
+class Kept:
+    """Base of frozen dataclasses that remember their encoding; ``dataclasses.replace`` forgets it."""
+
+    __slots__ = ("_encoded",)
+    _encoded: bytes
+
+    @property
+    def encoded(self) -> bytes:
+        """The value's encoding."""
+        try:
+            return self._encoded
+        except AttributeError:
+            out = bytearray()
+            _plain(type(self))[0](self, out)
+            return self.keep(bytes(out))
+
+    def keep(self, encoded: bytes) -> bytes:
+        """Remember ``encoded``, which must be this value's encoding."""
+        object.__setattr__(self, "_encoded", encoded)
+        return encoded
 
 
 U8 = Annotated[int, Uint(1)]
@@ -85,6 +112,17 @@ def decode(kind: type[T], data: bytes) -> T:
     reader = Reader(data)
     value: T = _struct(kind)[1](reader)
     reader.end()
+    return value
+
+
+def write(value: Any, out: bytearray) -> None:
+    """``value``, a dataclass, at the end of ``out``: for ``write_tls``."""
+    _struct(type(value))[0](value, out)
+
+
+def read(kind: type[T], reader: Reader) -> T:
+    """The value of ``kind`` that stands next: for ``read_tls``."""
+    value: T = _struct(kind)[1](reader)
     return value
 
 
@@ -152,13 +190,38 @@ def write_length(size: int, out: bytearray) -> None:
 def _struct(kind: type) -> tuple[Write, Read]:
     codec = _STRUCTS.get(kind)
     if codec is None:
-        codec = _STRUCTS[kind] = _build(kind)
+        codec = _STRUCTS[kind] = _kept(kind) if issubclass(kind, Kept) else _plain(kind)
+    return codec
+
+
+def _kept(kind: type[Kept]) -> tuple[Write, Read]:
+    _, read_plain = _plain(kind)
+
+    def write_kept(value: Kept, out: bytearray) -> None:
+        out += value.encoded
+
+    def read_kept(reader: Reader) -> Any:
+        start = reader.position
+        value = read_plain(reader)
+        value.keep(reader.data[start : reader.position])
+        return value
+
+    return write_kept, read_kept
+
+
+def _plain(kind: type) -> tuple[Write, Read]:
+    codec = _PLAIN.get(kind)
+    if codec is None:
+        codec = _PLAIN[kind] = _build(kind)
     return codec
 
 
 def _build(kind: type) -> tuple[Write, Read]:
     if not dataclasses.is_dataclass(kind):
         raise LocalError(f"{kind.__name__} is no dataclass")
+    own: Any = kind
+    if hasattr(own, "write_tls"):
+        return own.write_tls, own.read_tls
     hints = get_type_hints(kind, include_extras=True)
     fields = [(field.name, *_codec(hints[field.name])) for field in dataclasses.fields(kind)]
     writers = [(name, write) for name, write, _ in fields]
@@ -326,8 +389,8 @@ def _vector(write_item: Write, read_item: Read, bound: Vector) -> tuple[Write, R
 
 
 def _select(marker: Select) -> tuple[Write, Read]:
-    codecs = {tag: _struct(kind) for tag, kind in marker.choices.items()}
-    tags = {kind: tag for tag, kind in marker.choices.items()}
+    codecs = {tag: _codec(kind) for tag, kind in marker.choices.items()}
+    tags = {kind: tag for tag, choice in marker.choices.items() for kind in _kinds(choice)}
     size = marker.tag.size
 
     def write(value: Any, out: bytearray) -> None:
@@ -342,3 +405,10 @@ def _select(marker: Select) -> tuple[Write, Read]:
         return codecs[tag][1](reader)
 
     return write, read
+
+
+def _kinds(choice: Any) -> list[type]:
+    """The classes of a choice: itself, or those of the tagged choice that it is."""
+    if get_origin(choice) is not Annotated:
+        return [choice]
+    return [kind for inner in get_args(choice)[1].choices.values() for kind in _kinds(inner)]

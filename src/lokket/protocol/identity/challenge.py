@@ -11,7 +11,7 @@ from typing import Final
 
 from lokket.codec.tls import opaque
 from lokket.crypto.entropy import Entropy
-from lokket.crypto.hpke import SEAL_OVERHEAD_BYTES
+from lokket.crypto.hpke import SEAL_OVERHEAD_BYTES, seal_xwing
 from lokket.errors import DecryptionFailed
 from lokket.protocol.identity.device_keys import InboxKeyPair
 from lokket.protocol.identity.encoding import label, mac
@@ -27,7 +27,7 @@ def seal_challenge(inbox_key: bytes, session_id: bytes, nonce: bytes, entropy: E
 
     KeyRefused: the inbox key (1216 B) gives no secret.
     """
-    return entropy.seal(inbox_key, _info(session_id), nonce)
+    return seal_xwing(inbox_key, _info(session_id), nonce, entropy)
 
 
 def answer_challenge(inbox: InboxKeyPair, session_id: bytes, sealed: bytes) -> bytes:
