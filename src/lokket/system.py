@@ -7,7 +7,6 @@ import time
 
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PublicKey, MLKEM1024PublicKey
 
-from lokket.crypto import hpke
 from lokket.crypto.keys import MLKEM_768_PUBLIC_BYTES, MLDSAKeyPair
 from lokket.errors import KeyRefused
 
@@ -27,12 +26,6 @@ class SystemEntropy:
 
     def sign_mldsa(self, key: MLDSAKeyPair, message: bytes, context: bytes) -> bytes:
         return key.key.sign(message, context)
-
-    def seal(self, public_key: bytes, info: bytes, plaintext: bytes) -> bytes:
-        try:
-            return hpke.SUITE.encrypt(plaintext, hpke.load_public(public_key), info)
-        except ValueError:
-            raise KeyRefused("an X-Wing public key gives no secret") from None
 
 
 def now_ms() -> int:

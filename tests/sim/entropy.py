@@ -7,7 +7,6 @@ from functools import lru_cache
 
 from lokket.crypto import mlkem
 from lokket.crypto.keys import MLDSAKeyPair
-from tests.support import hpke
 
 from . import mldsa
 
@@ -31,9 +30,6 @@ class SeededEntropy:
 
     def sign_mldsa(self, key: MLDSAKeyPair, message: bytes, context: bytes) -> bytes:
         return mldsa.sign(key.level, key.seed, key.public, message, context)
-
-    def seal(self, public_key: bytes, info: bytes, plaintext: bytes) -> bytes:
-        return hpke.seal(public_key, info, plaintext, self.draw(hpke.RANDOM_BYTES))
 
 
 @lru_cache(maxsize=4096)

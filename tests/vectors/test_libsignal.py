@@ -61,9 +61,6 @@ class Recorded:
     def sign_mldsa(self, key: object, message: bytes, context: bytes) -> bytes:
         raise AssertionError("no ML-DSA in a pairwise session")
 
-    def seal(self, public_key: bytes, info: bytes, plaintext: bytes) -> bytes:
-        raise AssertionError("nothing is sealed in a pairwise session")
-
 
 class Prekeys:
     def __init__(self, recorded: dict[str, Any]) -> None:

@@ -1,7 +1,7 @@
 """Where randomness enters: one interface, handed in as an argument.
 
-``cryptography`` draws inside ``encapsulate``, ``generate``, ML-DSA ``sign`` and HPKE ``encrypt``. Those
-calls stand behind this interface and nowhere else, so that whole sessions replay byte for byte.
+``cryptography`` draws inside ``encapsulate``, ``generate`` and ML-DSA ``sign``. Those calls stand behind
+this interface and nowhere else, so that whole sessions replay byte for byte.
 ``lokket.system.SystemEntropy`` is the real one.
 """
 
@@ -24,9 +24,3 @@ class Entropy(Protocol):
 
     def sign_mldsa(self, key: MLDSAKeyPair, message: bytes, context: bytes) -> bytes:
         """FIPS 204 signature, hedged: 2420 B (ML-DSA-44) or 3309 B (ML-DSA-65)."""
-
-    def seal(self, public_key: bytes, info: bytes, plaintext: bytes) -> bytes:
-        """HPKE to an X-Wing key (1216 B), in the suite of ``crypto/hpke.py``: 1136 B longer than the text.
-
-        KeyRefused: the key is not canonical, or an exchange with it gives no secret.
-        """

@@ -1,4 +1,4 @@
-"""HPKE to X-Wing keys: published vectors, OpenSSL against our replayable sealing, and what does not open."""
+"""HPKE: published vectors of every suite carried, OpenSSL as the other side, and what does not open."""
 
 from __future__ import annotations
 
@@ -6,79 +6,142 @@ import json
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import hpke as openssl
+from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
-from lokket.crypto.hpke import SEAL_OVERHEAD_BYTES, XWING_PUBLIC_BYTES, open_sealed
+from lokket.crypto import kem, mlkem
+from lokket.crypto.hpke import (
+    AES_128_GCM,
+    AES_256_GCM,
+    CHACHA20_POLY1305,
+    SEAL_OVERHEAD_BYTES,
+    XWING_PUBLIC_BYTES,
+    XWING_SUITE,
+    Suite,
+    open_sealed,
+    seal_xwing,
+)
+from lokket.crypto.primitives import shake256
 from lokket.errors import DecryptionFailed, KeyRefused, LocalError
 from lokket.protocol.identity.device_keys import InboxKeyPair
 from lokket.system import SystemEntropy
 from tests.house.tree import ROOT
 from tests.sim.entropy import SeededEntropy
-from tests.support import hpke
 
-VECTORS = ROOT.parent / "shared" / "vectors" / "hpke-pq" / "test-vectors.json"
+POST_QUANTUM = ROOT.parent / "shared" / "vectors" / "hpke-pq" / "test-vectors.json"
+CLASSICAL = ROOT / "tests" / "vectors" / "hpke" / "rfc9180.json"
 SEED = bytes(range(32))
 KEY = InboxKeyPair(SEED).public
 INFO, TEXT = b"what for", b"between us"
+KEMS = {
+    one.number: one
+    for one in (
+        kem.DHKEM_P256,
+        kem.DHKEM_P384,
+        kem.DHKEM_P521,
+        kem.DHKEM_X25519,
+        kem.DHKEM_X448,
+        kem.XWING,
+    )
+}
+HASHES = {1: "sha256", 2: "sha384", 3: "sha512"}
+AEADS = {1: AES_128_GCM, 2: AES_256_GCM, 3: CHACHA20_POLY1305}
+OPENSSL = openssl.Suite(openssl.KEM.MLKEM768_X25519, openssl.KDF.HKDF_SHA256, openssl.AEAD.CHACHA20_POLY1305)
+
+
+class Given(SystemEntropy):
+    """Draws what a vector says: one key material, or ML-KEM's message and then a scalar."""
+
+    def __init__(self, *draws: bytes) -> None:
+        self.draws = list(draws)
+
+    def draw(self, size: int) -> bytes:
+        return self.draws.pop(0)
+
+    def encapsulate(self, public_key: bytes) -> tuple[bytes, bytes]:
+        return mlkem.encapsulate_with(public_key, self.draws.pop(0))
 
 
 def text_of(vector: dict[str, Any], name: str) -> bytes:
     return bytes.fromhex(vector[name])
 
 
-@pytest.fixture(scope="module")
-def vector() -> dict[str, Any]:
-    """Of our suite: X-Wing, HKDF-SHA256, ChaCha20-Poly1305."""
-    if not VECTORS.exists():
+def post_quantum_vectors() -> list[dict[str, Any]]:
+    if not POST_QUANTUM.exists():
         pytest.skip("the HPKE vectors (shared/vectors/hpke-pq beside the repository) are not here")
-    suite = {"mode": 0, "kem_id": 0x647A, "kdf_id": 1, "aead_id": 3}
-    found: list[dict[str, Any]] = [
-        one for one in json.loads(VECTORS.read_text()) if suite.items() <= one.items()
-    ]
-    assert len(found) == 1
-    return found[0]
+    vectors: list[dict[str, Any]] = json.loads(POST_QUANTUM.read_text())
+    return [one for one in vectors if one["kem_id"] in KEMS]
 
 
-def test_our_replayable_sealing_gives_the_published_bytes(vector: dict[str, Any]) -> None:
-    first = vector["encryptions"][0]
-    made = hpke.seal(
-        text_of(vector, "pkRm"),
-        text_of(vector, "info"),
-        text_of(first, "pt"),
-        text_of(vector, "ikmE"),
-        text_of(first, "aad"),
-    )
-    assert made == text_of(vector, "enc") + text_of(first, "ct")
+def check(vector: dict[str, Any], entropy: SystemEntropy) -> None:
+    """Everything that a vector of base mode holds, of both sides."""
+    key_encapsulation = KEMS[vector["kem_id"]]
+    pair = key_encapsulation.derive_key_pair(text_of(vector, "ikmR"))
+    loaded = key_encapsulation.load(text_of(vector, "skRm"))  # of X448 it may stand clamped
+    assert pair.public == loaded.public == text_of(vector, "pkRm")
+    shared, encapsulated = key_encapsulation.encap(pair.public, entropy)
+    assert encapsulated == text_of(vector, "enc")
+    assert shared == text_of(vector, "shared_secret") == key_encapsulation.decap(pair, encapsulated)
+    if vector["kdf_id"] not in HASHES:
+        return
+    suite = Suite(key_encapsulation, HASHES[vector["kdf_id"]], AEADS[vector["aead_id"]])
+    sender = suite.context(shared, text_of(vector, "info"))
+    receiver = suite.receiver(pair, encapsulated, text_of(vector, "info"))
+    for number, one in enumerate(vector["encryptions"]):
+        while sender._sequence < one.get("number", number):
+            receiver.open(sender.seal(b"between the published ones"))
+        assert sender.seal(text_of(one, "pt"), text_of(one, "aad")) == text_of(one, "ct")
+        assert receiver.open(text_of(one, "ct"), text_of(one, "aad")) == text_of(one, "pt")
+    for one in vector["exports"]:
+        assert sender.export(text_of(one, "exporter_context"), one["L"]) == text_of(one, "exported_value")
 
 
-def test_the_published_key_is_opened_with(vector: dict[str, Any]) -> None:
-    """The vectors have associated data and we have none: sealed again without, then opened by OpenSSL."""
-    seed, info = text_of(vector, "skRm"), text_of(vector, "info")
-    assert InboxKeyPair(seed).public == text_of(vector, "pkRm")
-    sealed = hpke.seal(text_of(vector, "pkRm"), info, TEXT, text_of(vector, "ikmE"))
-    assert open_sealed(seed, info, sealed) == TEXT
-    assert sealed[:1120] == text_of(vector, "enc")
+def test_the_vectors_of_rfc_9180() -> None:
+    for vector in json.loads(CLASSICAL.read_text()):
+        check(vector, Given(text_of(vector, "ikmE")))
+
+
+def test_the_post_quantum_vectors() -> None:
+    """X-Wing with HKDF-SHA256 whole; those with SHAKE, which MLS does not use, as far as the KEM goes."""
+    found = post_quantum_vectors()
+    assert [vector["kem_id"] for vector in found] == [0x647A, 0x10, 0x11, 0x20, 0x21, 0x647A]
+    for vector in found:
+        randomness = text_of(vector, "ikmE")
+        split = 32 if vector["kem_id"] == kem.XWING.number else len(randomness)
+        check(vector, Given(randomness[:split], randomness[split:]))
 
 
 @pytest.mark.parametrize("number", range(5))
-def test_openssl_opens_what_the_simulator_seals(number: int) -> None:
+def test_openssl_opens_what_we_seal_and_the_other_way(number: int) -> None:
     entropy = SeededEntropy(f"hpke {number}")
     seed = entropy.draw(32)
-    sealed = entropy.seal(InboxKeyPair(seed).public, INFO, TEXT)
-    assert open_sealed(seed, INFO, sealed) == TEXT
+    public = InboxKeyPair(seed).public
+    expanded = shake256(seed, 96)
+    private_key = openssl.MLKEM768X25519PrivateKey(
+        MLKEM768PrivateKey.from_seed_bytes(expanded[:64]),
+        X25519PrivateKey.from_private_bytes(expanded[64:]),
+    )
+    public_key = openssl.MLKEM768X25519PublicKey(
+        MLKEM768PublicKey.from_public_bytes(public[:1184]), X25519PublicKey.from_public_bytes(public[1184:])
+    )
+    sealed = seal_xwing(public, INFO, TEXT, entropy)
+    assert OPENSSL.decrypt(sealed, private_key, INFO) == TEXT
+    assert open_sealed(seed, INFO, OPENSSL.encrypt(TEXT, public_key, INFO)) == TEXT
     again = SeededEntropy(f"hpke {number}")
     assert again.draw(32) == seed
-    assert again.seal(InboxKeyPair(seed).public, INFO, TEXT) == sealed
+    assert seal_xwing(public, INFO, TEXT, again) == sealed
 
 
 def test_sealing_draws_and_has_one_length() -> None:
-    sealed, again = (SystemEntropy().seal(KEY, INFO, TEXT) for _ in range(2))
+    sealed, again = (seal_xwing(KEY, INFO, TEXT, SystemEntropy()) for _ in range(2))
     assert sealed != again
     assert len(sealed) == len(again) == len(TEXT) + SEAL_OVERHEAD_BYTES
     assert open_sealed(SEED, INFO, sealed) == open_sealed(SEED, INFO, again) == TEXT
 
 
 def test_only_the_key_and_the_info_open_it() -> None:
-    sealed = SystemEntropy().seal(KEY, INFO, TEXT)
+    sealed = seal_xwing(KEY, INFO, TEXT, SystemEntropy())
     for seed, info in ((bytes(32), INFO), (SEED, b""), (SEED, INFO + b"\x00")):
         with pytest.raises(DecryptionFailed):
             open_sealed(seed, info, sealed)
@@ -89,7 +152,7 @@ def test_only_the_key_and_the_info_open_it() -> None:
 @pytest.mark.attack(4)
 def test_every_part_of_a_sealed_text_counts() -> None:
     """Both encapsulations, the text and the tag; cut short or longer, it opens no more."""
-    sealed = SystemEntropy().seal(KEY, INFO, TEXT)
+    sealed = seal_xwing(KEY, INFO, TEXT, SystemEntropy())
     for place in (0, 600, 1087, 1088, 1119, 1120, len(sealed) - 1):
         changed = bytearray(sealed)
         changed[place] ^= 1
@@ -100,6 +163,22 @@ def test_every_part_of_a_sealed_text_counts() -> None:
             open_sealed(SEED, INFO, damaged)
 
 
+@pytest.mark.parametrize("number", sorted(KEMS))
+def test_a_context_counts_and_opens_in_order_only(number: int) -> None:
+    entropy = SystemEntropy()
+    suite = Suite(KEMS[number], "sha256", AES_128_GCM)
+    pair = suite.kem.derive_key_pair(entropy.draw(suite.kem.private_bytes))
+    suite.kem.check_public(pair.public)
+    encapsulated, sender = suite.sender(pair.public, INFO, entropy)
+    receiver = suite.receiver(pair, encapsulated, INFO)
+    first, second = sender.seal(TEXT, b"1"), sender.seal(TEXT, b"2")
+    with pytest.raises(DecryptionFailed):
+        receiver.open(second, b"2")
+    assert receiver.open(first, b"1") == receiver.open(second, b"2") == TEXT
+    assert sender.export(b"", 20) == receiver.export(b"", 20)
+    assert repr(pair.private)[2:-1] not in repr(pair)
+
+
 @pytest.mark.attack(1)
 @pytest.mark.parametrize(
     "key",
@@ -107,6 +186,22 @@ def test_every_part_of_a_sealed_text_counts() -> None:
     ids=["empty", "short", "long", "coefficients above q", "low order"],
 )
 def test_keys_that_are_none_are_refused(key: bytes) -> None:
-    assert len(KEY) == XWING_PUBLIC_BYTES
+    assert len(KEY) == XWING_PUBLIC_BYTES == XWING_SUITE.kem.public_bytes
     with pytest.raises(KeyRefused):
-        SystemEntropy().seal(key, INFO, TEXT)
+        seal_xwing(key, INFO, TEXT, SystemEntropy())
+
+
+@pytest.mark.parametrize("number", sorted(set(KEMS) - {0x647A}))
+def test_classical_keys_that_are_none_are_refused(number: int) -> None:
+    suite = Suite(KEMS[number], "sha256", AES_128_GCM)
+    pair = suite.kem.derive_key_pair(bytes(66))
+    malformed = [b"", bytes(suite.kem.public_bytes), pair.public[:-1], pair.public + b"\x00"]
+    if pair.public[0] == 4:  # a point of a curve: its compressed form is none of ours
+        malformed.append(bytes((2 + pair.public[-1] % 2,)) + pair.public[1 : suite.kem.private_bytes + 1])
+    for key in malformed:
+        with pytest.raises(KeyRefused):
+            suite.sender(key, INFO, SystemEntropy())
+        with pytest.raises(KeyRefused):
+            suite.kem.check_public(key)
+        with pytest.raises(DecryptionFailed):
+            suite.receiver(pair, key, INFO)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lokket.crypto.hpke import open_sealed
+from lokket.crypto.hpke import open_sealed, seal_xwing
 from lokket.errors import DecryptionFailed
 from lokket.protocol import identity
 from lokket.protocol.identity.device_keys import InboxKeyPair
@@ -57,4 +57,4 @@ def test_what_holds_no_nonce_gets_no_answer() -> None:
     info = b"\x16lokket v1 pq challenge" + b"\x20" + SESSION
     for text in (b"", NONCE[:-1], NONCE + b"n"):
         with pytest.raises(DecryptionFailed):
-            identity.answer_challenge(INBOX, SESSION, ENTROPY.seal(INBOX.public, info, text))
+            identity.answer_challenge(INBOX, SESSION, seal_xwing(INBOX.public, info, text, ENTROPY))
