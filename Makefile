@@ -21,7 +21,7 @@ PEERS := tests/interop/libsignal tests/interop/mls
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo setup test lint format types test-unit test-interop sim fuzz fuzz-all lock bare interop clean
+.PHONY: interop $(shell awk -F ':' '/^[a-z-]+:.*## / { print $$1 }' $(MAKEFILE_LIST))
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' Makefile
@@ -53,6 +53,9 @@ test-interop: $(VENV)/.stamp-dev interop ## live sessions against libsignal-clie
 
 sim: $(VENV)/.stamp-dev ## one seeded world: make sim SEED=7
 	@$(RUN)/python -m tests.sim --seed $(SEED)
+
+models: $(VENV)/.stamp-dev ## the models of models/ with large bounds, and their runs with the code (needs spin)
+	@LOKKET_MODELS=large $(RUN)/python -m pytest -s tests/models
 
 fuzz: $(VENV)/.stamp-fuzz ## fuzz one decoder: make fuzz NAME=tls SECONDS=60; without NAME, list them
 	@$(RUN)/python fuzz/run.py $(NAME) --seconds $(SECONDS)
