@@ -144,10 +144,15 @@ BACKUP_LATE_S: Final = 3 * DAY_S  # then 'lokket doctor' says so
 IMPORT_BATCH: Final = 256  # records that share one transaction
 EXPORT_LINE_MAX_BYTES: Final = 2 * 1024 * 1024
 
+# --- groups (RFC 9420) ---
+MLS_SKIP_AHEAD_MAX: Final = 1_000  # generations one message may advance a sender's ratchet
+MLS_SKIPPED_KEYS_MAX: Final = 1_000  # kept of one ratchet, oldest dropped
+
 # --- clocks ---
 CLOCK_SKEW_S: Final = 300  # how far two honest clocks may disagree
 
 assert SKIP_AHEAD_MAX <= SKIPPED_KEYS_MAX
+assert MLS_SKIP_AHEAD_MAX <= MLS_SKIPPED_KEYS_MAX
 assert PREKEY_PRIVATE_DAYS >= MANIFEST_LIFETIME_DAYS + MAILBOX_TTL_DAYS + 1
 assert FIRST_MESSAGE_MEMORY_DAYS >= PREKEY_PRIVATE_DAYS
 assert SIGNED_PREKEY_ROTATE_DAYS < MANIFEST_LIFETIME_DAYS

@@ -1,4 +1,4 @@
-"""Tree math, encodings and labelled crypto against the official vectors (RFC 9420 2.1, 5.1, 5.2, appendix C)."""
+"""Tree math, encodings and labelled crypto: the official vectors (RFC 9420 2.1, 5.1, 5.2, appendix C)."""
 
 from __future__ import annotations
 
