@@ -23,8 +23,10 @@ Hash = Callable[[bytes], bytes]
 
 ENDS_IN_A_NODE: Final = Rule("12.4.3.3-1", "the last node of a ratchet_tree is not blank")
 NODES_IN_PLACE: Final = Rule("12.4.3.3-2", "leaf nodes stand at even indices, parent nodes at odd ones")
-UNMERGED_BELOW: Final = Rule("7.9-1", "an unmerged leaf is a member below its parent node")
-UNMERGED_ALL_THE_WAY: Final = Rule("7.9-2", "the parents between an unmerged leaf and its parent list it too")
+UNMERGED_BELOW: Final = Rule("12.4.3.1-11", "an unmerged leaf is a member below its parent node")
+UNMERGED_ALL_THE_WAY: Final = Rule(
+    "12.4.3.1-12", "the parents between an unmerged leaf and its parent list it too"
+)
 
 AnyNode = LeafNode | ParentNode
 
@@ -196,34 +198,29 @@ class RatchetTree:
     def tree_hash(self, hash_: Hash) -> bytes:
         return self.root.tree_hash(hash_)
 
-    def signature_key_holder(self, key: bytes) -> int | None:
-        """The leaf that signs with this key, or None."""
+    def signing_leaves(self, key: bytes) -> list[int]:
+        """The leaves that sign with this key: one at most in a valid tree."""
+        found = []
         for index in self._keys.candidates(key):
             leaf = self.leaf(index // 2) if tree_math.is_leaf(index) else None
             if leaf is not None and leaf.signature_key == key:
-                return index // 2
-        return None
+                found.append(index // 2)
+        return found
 
-    def encryption_key_holder(self, key: bytes) -> int | None:
-        """The node with this encryption key, or None."""
+    def encrypted_nodes(self, key: bytes) -> list[int]:
+        """The nodes with this encryption key, by node index: one at most in a valid tree."""
+        found = []
         for index in self._keys.candidates(key):
-            if index < 2 * self.leaf_count - 1:
-                node = self.subtree(index).node
-                if node is not None and node.encryption_key == key:
-                    return index
-        return None
+            node = self.subtree(index).node if index < 2 * self.leaf_count - 1 else None
+            if node is not None and node.encryption_key == key:
+                found.append(index)
+        return found
 
     # --- changing (sections 7.7 and 12.1.1 to 12.1.3) ---
 
     def add(self, leaf: LeafNode) -> tuple[RatchetTree, int]:
         """At the leftmost blank leaf; parents above list it as unmerged (section 12.1.1)."""
-        tree = self
-        while tree.root.members == tree.root.leaves:
-            tree = tree._extended()
-        at = tree.root
-        while at.left is not None and at.right is not None:
-            at = at.left if at.left.members < at.left.leaves else at.right
-        index = at.index // 2
+        tree, index = self.with_room()
 
         def unmerged(node: AnyNode | None, _: int) -> AnyNode | None:
             if not isinstance(node, ParentNode):
@@ -233,6 +230,14 @@ class RatchetTree:
             return replace(node, unmerged_leaves=(*listed[:at], index, *listed[at:]))
 
         return tree._changed(2 * index, leaf, unmerged), index
+
+    def with_room(self) -> tuple[RatchetTree, int]:
+        """The tree, larger if it is full, and its leftmost blank leaf: where an external joiner goes."""
+        tree = self if self.root.members < self.root.leaves else self._extended()
+        at = tree.root
+        while at.left is not None and at.right is not None:
+            at = at.left if at.left.members < at.left.leaves else at.right
+        return tree, at.index // 2
 
     def update(self, leaf_index: int, leaf: LeafNode) -> RatchetTree:
         """Another leaf for a member, and a blank direct path (section 12.1.2)."""

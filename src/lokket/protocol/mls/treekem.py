@@ -111,7 +111,7 @@ def merge_path(suite: CipherSuite, tree: RatchetTree, sender: int, path: UpdateP
     keys = [path.leaf_node.encryption_key, *(node.encryption_key for node in path.nodes)]
     PATH_KEYS_FRESH.require(len(set(keys)) == len(keys))
     for key in keys:
-        PATH_KEYS_FRESH.require(tree.encryption_key_holder(key) is None)
+        PATH_KEYS_FRESH.require(not tree.encrypted_nodes(key))  # section 12.4.2
     public = {node.index: sent.encryption_key for (node, _), sent in zip(nodes, path.nodes, strict=True)}
     for key in public.values():
         suite.kem.check_public(key)
