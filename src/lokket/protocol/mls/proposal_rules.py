@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from lokket.protocol.mls.messages import External, Member, NewMemberCommit, NewMemberProposal
+from lokket.protocol.mls.messages import External, Member, NewMemberCommit, NewMemberProposal, Sender
 from lokket.protocol.mls.proposals import (
     Add,
     AnyProposal,
@@ -25,6 +25,7 @@ from lokket.protocol.mls.proposals import (
     ResumptionUsage,
     Update,
 )
+from lokket.protocol.mls.proposed import Proposed
 from lokket.protocol.mls.ratchet_tree import RatchetTree
 from lokket.protocol.mls.rules import Rule
 from lokket.protocol.mls.structs import MLS10, UpdateSource
@@ -62,17 +63,6 @@ EXTERNAL_BY_VALUE: Final = Rule("12.4.3.2-1", "an external commit has its propos
 EXTERNAL_PATH: Final = Rule("12.4.3.2-2", "an external commit has a path")
 
 NEEDS_PATH: Final = (Update, Remove, ExternalInit, GroupContextExtensions)
-
-Sender = Member | External | NewMemberProposal | NewMemberCommit
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """A proposal of a commit, and who made it; by value it is the committer's."""
-
-    proposal: AnyProposal
-    sender: Sender
-    by_reference: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +130,7 @@ def check_psk_id(suite: CipherSuite, psk: PreSharedKeyID) -> None:
 # --- section 12.2: the list of a commit ---
 
 
-def check_list(listed: Sequence[Listed], committer: int, ground: Ground) -> None:
+def check_list(listed: Sequence[Proposed], committer: int, ground: Ground) -> None:
     """A member's commit: 12.1 for each proposal, 12.2-2 to 12.2-10. RuleBroken, KeyRefused."""
     for item in listed:
         check_proposal(item.proposal, item.sender, ground)
@@ -154,7 +144,7 @@ def check_list(listed: Sequence[Listed], committer: int, ground: Ground) -> None
     NO_EXTERNAL_INIT.require(not any(isinstance(one, ExternalInit) for one in proposals))
 
 
-def check_own(listed: Sequence[Listed], committer: int) -> None:
+def check_own(listed: Sequence[Proposed], committer: int) -> None:
     """12.2-2 and 12.2-3."""
     for item in listed:
         if isinstance(item.proposal, Update):
@@ -163,7 +153,7 @@ def check_own(listed: Sequence[Listed], committer: int) -> None:
             NO_OWN_REMOVE.require(item.proposal.removed != committer)
 
 
-def check_changes(listed: Sequence[Listed]) -> None:
+def check_changes(listed: Sequence[Proposed]) -> None:
     """12.2-4."""
     changed: set[int] = set()
     for item in listed:
@@ -195,11 +185,11 @@ def check_keys_once(proposals: Sequence[AnyProposal]) -> None:
     PSK_ONCE.require(len(set(ids)) == len(ids))
 
 
-def check_external_list(listed: Sequence[Listed], ground: Ground) -> None:
+def check_external_list(listed: Sequence[Proposed], ground: Ground) -> None:
     """An external commit: 12.1 for each proposal, 12.2-21 to 12.2-23, 12.2-7, 12.4.3.2-1. RuleBroken."""
     proposals = [item.proposal for item in listed]
     for item in listed:
-        EXTERNAL_BY_VALUE.require(not item.by_reference)
+        EXTERNAL_BY_VALUE.require(item.reference is None)
         EXTERNAL_LIST.require(isinstance(item.proposal, ExternalInit | Remove | PreSharedKey))
         check_proposal(item.proposal, item.sender, ground)
     ONE_EXTERNAL_INIT.require(sum(isinstance(one, ExternalInit) for one in proposals) == 1)
