@@ -15,7 +15,7 @@ CORPUS = HERE / "corpus"
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import targets  # noqa: E402
-from fuzz import archives, frames, identity, sessions  # noqa: E402
+from fuzz import archives, frames, identity, sealing, sessions  # noqa: E402
 from lokket.codec import tls  # noqa: E402
 from lokket.protocol import fingerprint  # noqa: E402
 
@@ -38,6 +38,7 @@ SEEDS = {
     "tls": tls_values,
     "fingerprint": fingerprints,
     **sessions.SEEDS,
+    **sealing.SEEDS,
     **identity.SEEDS,
     **frames.SEEDS,
     **archives.SEEDS,

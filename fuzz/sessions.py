@@ -125,7 +125,7 @@ def bob() -> Device:
 
 
 @cache
-def _bob_in_session() -> Device:
+def bob_in_session() -> Device:
     device = bob()
     device.records[Device("fuzz alice").address] = BOBS_RECORD.read_bytes()
     return device
@@ -171,7 +171,7 @@ def decrypt(data: bytes) -> object:
     """A whole message, its kind in the first byte, to Bob in his session and to Bob who knows nobody."""
     kind = MessageKind.PREKEY if data[:1] == b"\x03" else MessageKind.WHISPER
     alice, ciphertext = Device("fuzz alice").address, Ciphertext(kind, data[1:])
-    device = _bob_in_session()
+    device = bob_in_session()
     refusal: RemoteError | None = None
     decrypted = None
     for stored in (device.records[alice], None):

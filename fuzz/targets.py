@@ -12,7 +12,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Annotated, Any, Final
 
-from fuzz import archives, frames, identity, sessions
+from fuzz import archives, frames, identity, sealing, sessions
 from lokket.codec import tls
 from lokket.protocol import fingerprint
 
@@ -65,6 +65,7 @@ TARGETS: Final[dict[str, Target]] = {
     "tls": canonical(Everything),
     "fingerprint": lambda data: fingerprint.compare_scannable(OWN_FINGERPRINT, data),
     **sessions.TARGETS,
+    **sealing.TARGETS,
     **identity.TARGETS,
     **frames.TARGETS,
     **archives.TARGETS,

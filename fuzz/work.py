@@ -12,6 +12,7 @@ from types import ModuleType
 from typing import Any, Final
 
 from lokket.limits import ARCHIVED_SESSIONS_MAX, SKIP_AHEAD_MAX
+from lokket.protocol import sender_keys
 from lokket.protocol.pairwise import Work, braid, double_ratchet, pqxdh, spqr, triple_ratchet
 
 CHAIN_STEPS_MAX: Final = 2 * (SKIP_AHEAD_MAX + 1)  # of one session: both ratchets as far as they go
@@ -24,6 +25,7 @@ SESSIONS_MAX: Final = 1 + ARCHIVED_SESSIONS_MAX
 _CHAIN_STEPS: Final[tuple[tuple[ModuleType, str], ...]] = (
     (double_ratchet, "_chain_step"),
     (spqr, "_chain_step"),
+    (sender_keys, "_chain_step"),
 )
 _DERIVATIONS: Final[tuple[tuple[ModuleType, str], ...]] = (
     (pqxdh, "hkdf_sha256"),
@@ -31,6 +33,7 @@ _DERIVATIONS: Final[tuple[tuple[ModuleType, str], ...]] = (
     (triple_ratchet, "hkdf_sha256"),
     (spqr, "hkdf_sha256"),
     (braid, "hkdf_sha256"),
+    (sender_keys, "hkdf_sha256"),
 )
 
 
@@ -53,7 +56,7 @@ class Counted:
 
 @contextmanager
 def counted() -> Iterator[Counted]:
-    """Count every chain step and every other derivation of the pairwise room."""
+    """Count every chain step and every other derivation of the pairwise room and of sender keys."""
     found, honest = Counted(), []
     for places, name in ((_CHAIN_STEPS, "chain_steps"), (_DERIVATIONS, "derivations")):
         for module, function in places:

@@ -19,6 +19,14 @@ ARCHIVED_SESSION_DAYS: Final = 14
 UNACKNOWLEDGED_SESSION_DAYS: Final = 14  # an unanswered session is re-made when its manifest expires
 PAIRWISE_MESSAGE_MAX_BYTES: Final = 256 * 1024
 
+# --- sealed sender and sender keys, in libsignal's bytes ---
+CERTIFICATE_MAX_BYTES: Final = 1_024
+E164_MAX_CHARS: Final = 32
+SEALED_MESSAGE_MAX_BYTES: Final = 384 * 1024  # a pairwise message, a certificate, shares for all recipients
+SEALED_RECIPIENTS_MAX: Final = 1_000
+SENDER_KEY_STATES_MAX: Final = 5  # chains kept of one sender in one distribution, newest first
+SENDER_KEY_MESSAGE_MAX_BYTES: Final = 256 * 1024
+
 # --- prekeys ---
 SIGNED_PREKEY_ROTATE_DAYS: Final = 7
 MANIFEST_LIFETIME_DAYS: Final = 14
@@ -153,6 +161,10 @@ CLOCK_SKEW_S: Final = 300  # how far two honest clocks may disagree
 
 assert SKIP_AHEAD_MAX <= SKIPPED_KEYS_MAX
 assert MLS_SKIP_AHEAD_MAX <= MLS_SKIPPED_KEYS_MAX
+assert (
+    PAIRWISE_MESSAGE_MAX_BYTES + CERTIFICATE_MAX_BYTES + 128 * SEALED_RECIPIENTS_MAX
+    < SEALED_MESSAGE_MAX_BYTES
+)
 assert PREKEY_PRIVATE_DAYS >= MANIFEST_LIFETIME_DAYS + MAILBOX_TTL_DAYS + 1
 assert FIRST_MESSAGE_MEMORY_DAYS >= PREKEY_PRIVATE_DAYS
 assert SIGNED_PREKEY_ROTATE_DAYS < MANIFEST_LIFETIME_DAYS

@@ -75,7 +75,7 @@ class Fields:
         self.strings: dict[int, bytes] = {}
 
     def number(self, field: int) -> int:
-        """The uint32 of a required field. DecodeError: missing."""
+        """The uint32 (or fixed64) of a required field. DecodeError: missing."""
         value = self.numbers.get(field)
         if value is None:
             raise DecodeError(f"field {field} is missing")
@@ -92,7 +92,7 @@ class Fields:
 
 
 def decode(data: bytes, wire_types: Mapping[int, int]) -> Fields:
-    """The known fields of ``data``: ``wire_types`` gives VARINT or BYTES by field number. DecodeError."""
+    """The known fields of ``data``: ``wire_types`` gives VARINT, BYTES or FIXED64 by number. DecodeError."""
     fields = Fields()
     position, end = 0, len(data)
     while position < end:
@@ -104,6 +104,12 @@ def decode(data: bytes, wire_types: Mapping[int, int]) -> Fields:
             continue
         if expected != wire_type:
             raise DecodeError(f"field {number} has the wrong wire type")
+        if wire_type == FIXED64:
+            if number in fields.numbers or position + 8 > end:
+                raise DecodeError(f"field {number} is repeated or runs past the end")
+            fields.numbers[number] = int.from_bytes(data[position : position + 8], "little")
+            position += 8
+            continue
         value, position = read_varint(data, position)
         if wire_type == VARINT:
             if number in fields.numbers or value >> 32:

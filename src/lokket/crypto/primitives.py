@@ -1,6 +1,7 @@
 """Hashes, KDFs, MACs and ciphers, as plain functions of bytes.
 
-Sources: RFC 5869 (HKDF), RFC 2104 (HMAC), FIPS 202 (SHAKE), SP 800-38A with PKCS #7 (AES-CBC).
+Sources: RFC 5869 (HKDF), RFC 2104 (HMAC), FIPS 202 (SHAKE), SP 800-38A (AES-CTR, AES-CBC with PKCS #7),
+RFC 8452 (AES-GCM-SIV).
 HMAC is two SHA-256 calls here, and HKDF is made of it: on short inputs that takes half the time of
 ``hmac.digest`` and of OpenSSL's HKDF, to which the tests pin them.
 """
@@ -10,7 +11,9 @@ from __future__ import annotations
 import hashlib
 import hmac
 
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 
 from lokket.errors import DecryptionFailed
 
@@ -92,3 +95,22 @@ def aes_cbc_decrypt(key: bytes, iv: bytes, ciphertext: bytes) -> bytes:
     if not 1 <= size <= 16 or not padded.endswith(_PADDING[size]):
         raise DecryptionFailed("the padding is wrong", code="bad-padding")
     return padded[:-size]
+
+
+def aes_ctr(key: bytes, data: bytes) -> bytes:
+    """AES-256-CTR from a counter block of zeros, its own inverse: for keys that are used once."""
+    cipher = Cipher(algorithms.AES256(key), modes.CTR(bytes(16))).encryptor()
+    return cipher.update(data) + cipher.finalize()
+
+
+def aes_gcm_siv_seal(key: bytes, plaintext: bytes) -> bytes:
+    """AES-256-GCM-SIV with a nonce of zeros, for keys that are used once: the ciphertext and 16 bytes."""
+    return AESGCMSIV(key).encrypt(bytes(12), plaintext, None)
+
+
+def aes_gcm_siv_open(key: bytes, sealed: bytes) -> bytes:
+    """Inverse of ``aes_gcm_siv_seal``. DecryptionFailed: damaged, or under another key."""
+    try:
+        return AESGCMSIV(key).decrypt(bytes(12), sealed, None)
+    except (InvalidTag, ValueError):
+        raise DecryptionFailed("a ciphertext is not authentic", code="bad-tag") from None
