@@ -7,6 +7,7 @@ PYTHON ?= python3
 JOBS ?= 2
 SEED ?= 0
 SECONDS ?= 60
+ROUNDS ?= 7
 
 VENV := .venv
 BARE := .venv-bare
@@ -63,6 +64,9 @@ fuzz: $(VENV)/.stamp-fuzz ## fuzz one decoder: make fuzz NAME=tls SECONDS=60; wi
 fuzz-all: $(VENV)/.stamp-fuzz ## fuzz every decoder in turn: make fuzz-all SECONDS=600; NAMES="tls decrypt" for some
 	@$(RUN)/python fuzz/campaign.py --seconds $(SECONDS) $(NAMES)
 
+bench-pairwise: $(VENV)/.stamp-bench interop ## lokket beside libsignal-client, vodozemac, doubleratchet: ROUNDS=7
+	@$(RUN)/python -m bench.pairwise --rounds $(ROUNDS)
+
 lock: $(VENV)/.stamp-lock ## make requirements/*.lock anew from pyproject.toml
 	@$(RUN)/python requirements/lock.py
 
@@ -70,7 +74,7 @@ bare: $(BARE)/.stamp ## an environment with `cryptography` alone, for the protoc
 
 clean: ## remove all that was installed or built here
 	rm -rf $(VENV) $(BARE) $(addsuffix /node_modules,$(PEERS)) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	find src tests fuzz -name __pycache__ -type d -prune -exec rm -rf {} +
+	find src tests fuzz bench -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- what the targets stand on ---
 
@@ -96,6 +100,10 @@ $(VENV)/.stamp-dev: requirements/dev.lock $(VENV)/.stamp-run
 $(VENV)/.stamp-fuzz: requirements/fuzz.lock $(VENV)/.stamp-run
 	@$(RUN)/python $(PIP) --require-hashes -r requirements/fuzz.lock
 	@touch $@
+
+$(VENV)/.stamp-bench: requirements/bench.lock $(VENV)/.stamp-run
+	@$(RUN)/python $(PIP) --require-hashes -r requirements/bench.lock && touch $@ || \
+	  echo "Not all of requirements/bench.lock can be installed here: the table will say what is missing."
 
 $(VENV)/.stamp-lock: requirements/lock.lock $(VENV)/.stamp-venv
 	@$(RUN)/python $(PIP) --require-hashes -r requirements/lock.lock

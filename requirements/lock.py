@@ -1,8 +1,9 @@
 """Makes the lock files beside it anew from pyproject.toml: exact versions, every file's hash, no addresses.
 
 Run by ``make lock``. ``run.lock`` holds what ``lokket`` runs on and what builds it, ``dev.lock`` the tests
-and checks as well, ``bare.lock`` what the protocol library alone needs, ``fuzz.lock`` the fuzzer and
-``lock.lock`` this script's own tool. All agree on every version that they share.
+and checks as well, ``bare.lock`` what the protocol library alone needs, ``fuzz.lock`` the fuzzer,
+``lock.lock`` this script's own tool and ``bench.lock`` the libraries that lokket is measured beside. All
+agree on every version that they share.
 """
 
 from __future__ import annotations
@@ -44,3 +45,4 @@ compile_lock("run", "--group", "build", "pyproject.toml")
 compile_lock("bare", "-", stdin="cryptography\n")
 compile_lock("fuzz", "--group", "fuzz")
 compile_lock("lock", "--group", "lock")
+compile_lock("bench", "--group", "bench")
