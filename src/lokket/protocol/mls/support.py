@@ -1,6 +1,7 @@
 """What members support (RFC 9420 sections 7.2 and 7.3), summed up so that a commit need not ask each of them.
 
-A subtree of thousands of leaves has one ``Support``; joining two that are equal gives the same object.
+A subtree of thousands of leaves has one ``Support``. GREASE (section 13.5) is left out: nobody uses it, and
+members draw it differently.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from lokket.protocol.mls.structs import (
 )
 
 Numbers = frozenset[int]
+GREASE: Final[Numbers] = frozenset(0x0A0A + 0x1010 * number for number in range(15))  # 0x0A0A ... 0xEAEA
 _NONE: Final[Numbers] = frozenset()
 
 
@@ -71,9 +73,9 @@ def _of(
     extensions: tuple[int, ...], proposals: tuple[int, ...], credentials: tuple[int, ...], used: int
 ) -> Support:
     return Support(
-        DEFAULT_EXTENSIONS.union(extensions),
-        DEFAULT_PROPOSALS.union(proposals),
-        frozenset(credentials),
+        DEFAULT_EXTENSIONS.union(extensions) - GREASE,
+        DEFAULT_PROPOSALS.union(proposals) - GREASE,
+        frozenset(credentials) - GREASE,
         frozenset((used,)),
     )
 

@@ -16,6 +16,7 @@ from lokket.protocol.mls.parent_hash import check_parent_hashes
 from lokket.protocol.mls.ratchet_tree import RatchetTree
 from lokket.protocol.mls.rules import Rule
 from lokket.protocol.mls.structs import (
+    DEFAULT_EXTENSIONS,
     MLS10,
     CommitSource,
     Extensions,
@@ -29,7 +30,6 @@ from lokket.protocol.mls.structs import (
     read_extension,
 )
 from lokket.protocol.mls.suite import CipherSuite
-from lokket.protocol.mls.support import Support
 
 CREDENTIAL: Final = Rule("7.3-1", "the application accepts the credential of a leaf")
 LEAF_SIGNATURE: Final = Rule("7.3-2", "a leaf is signed by its signature key")
@@ -108,8 +108,8 @@ def check_one_of_a_type(extensions: Extensions) -> None:
 def check_own_extensions(leaf: LeafNode) -> None:
     """7.3-6. Every type must be listed; those of the RFC itself count as listed (section 7.2)."""
     if leaf.extensions:
-        types = tuple(one.extension_type for one in leaf.extensions)
-        OWN_EXTENSIONS.require(Support.of(leaf).has_extensions(types))
+        listed = DEFAULT_EXTENSIONS.union(leaf.capabilities.extensions)
+        OWN_EXTENSIONS.require(all(one.extension_type in listed for one in leaf.extensions))
 
 
 def check_leaf_signature(
