@@ -155,6 +155,11 @@ EXPORT_LINE_MAX_BYTES: Final = 2 * 1024 * 1024
 # --- groups (RFC 9420) ---
 MLS_SKIP_AHEAD_MAX: Final = 1_000  # generations one message may advance a sender's ratchet
 MLS_SKIPPED_KEYS_MAX: Final = 1_000  # kept of one ratchet, oldest dropped
+MLS_PAST_EPOCHS: Final = 4  # whose late messages still open
+MLS_PAST_EPOCH_S: Final = 3 * DAY_S  # and for how long at most
+MLS_RESUMPTION_PSKS_MAX: Final = 256  # epochs of one group whose resumption secret is kept
+MLS_PROPOSALS_MAX: Final = 2_048  # waiting for a commit, in one epoch
+MLS_KEY_PACKAGE_DAYS: Final = 90
 
 # --- clocks ---
 CLOCK_SKEW_S: Final = 300  # how far two honest clocks may disagree

@@ -182,8 +182,10 @@ class CurveKEM(DHKEM):
         raise LocalError("no key pair follows from this key material")
 
     def load(self, private: bytes) -> KEMKeyPair:
-        if len(private) != self.private_bytes:
+        """A big-endian number; leading zeros may be missing, as some stores and vectors have it."""
+        if len(private) > self.private_bytes:
             raise LocalError("an HPKE private key has the wrong length")
+        private = private.rjust(self.private_bytes, b"\x00")
         return KEMKeyPair(private, curve_public(private_curve_key(self.curve, private)))
 
     def check_public(self, public: bytes) -> None:

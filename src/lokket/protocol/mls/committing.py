@@ -1,0 +1,289 @@
+"""Proposals and commits of our own (RFC 9420 sections 12.1 and 12.4.1).
+
+1. ``choose`` takes the waiting proposals that this member may commit; the caller adds its own by value.
+2. The list is checked as everyone else will, applied, and a path is made if one is needed.
+3. The next epoch follows; the commit carries its confirmation tag, and the new members get a Welcome.
+4. The result waits as ``pending``: the group goes on in its old epoch until the delivery service accepts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from lokket.crypto.entropy import Entropy
+from lokket.errors import LocalError, RemoteError
+from lokket.protocol.mls import framing, treekem
+from lokket.protocol.mls.applying import Applied, apply, path_required
+from lokket.protocol.mls.framing import Verified
+from lokket.protocol.mls.group_state import GroupState, OwnKeys, Pending, replaced_leaves
+from lokket.protocol.mls.messages import (
+    ApplicationData,
+    AuthenticatedContent,
+    FramedContent,
+    FramedContentAuthData,
+    Member,
+    WireFormat,
+    encode_message,
+)
+from lokket.protocol.mls.proposal_rules import Ground, check_list, check_proposal
+from lokket.protocol.mls.proposals import (
+    Add,
+    AnyProposal,
+    Commit,
+    GroupContextExtensions,
+    PreSharedKey,
+    PreSharedKeyID,
+    Reference,
+    ReInit,
+    Remove,
+    Update,
+    UpdatePath,
+)
+from lokket.protocol.mls.proposed import Proposed
+from lokket.protocol.mls.receiving import keep_proposal, proposal_changes
+from lokket.protocol.mls.settings import Identity
+from lokket.protocol.mls.structs import LeafNode, UpdateSource
+from lokket.protocol.mls.transition import Ingredients, Next, ask, find_psks, next_epoch, provisional_context
+from lokket.protocol.mls.validation import check_support, check_unique
+from lokket.protocol.mls.welcoming import InfoOptions, make_group_info, seal_welcome
+
+
+@dataclass(frozen=True, slots=True)
+class CommitOptions:
+    """How a commit is made. ``path``: also when nothing requires one (an empty commit always has it).
+
+    ``identity``: another credential or signature key for our leaf, which needs a path.
+    """
+
+    authenticated_data: bytes = b""
+    path: bool = False
+    identity: Identity | None = None
+    waiting: bool = True  # commit the proposals that wait, by reference
+    welcome: InfoOptions = field(default_factory=InfoOptions)
+    handshake: WireFormat | None = None  # None: as the settings say
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """MLSMessages for the delivery service. The Welcome goes out only once the commit is accepted."""
+
+    commit: bytes
+    welcome: bytes | None
+    group_info: bytes  # of the new epoch, for external joins
+    ratchet_tree: bytes  # for those who join without the tree in their message
+
+
+# --- proposals ---
+
+
+def frame(
+    state: GroupState,
+    content: AnyProposal | Commit | ApplicationData,
+    authenticated_data: bytes,
+    handshake: WireFormat,
+) -> AuthenticatedContent:
+    """Content of ours in this epoch, signed; a commit still without its tag."""
+    context = state.context
+    framed = FramedContent(
+        context.group_id, context.epoch, Member(state.leaf_index), authenticated_data, content
+    )
+    signature = framing.sign(state.suite, state.signature_private, handshake, framed, context)
+    return AuthenticatedContent(handshake, framed, FramedContentAuthData(signature))
+
+
+def seal(state: GroupState, given: AuthenticatedContent, entropy: Entropy) -> tuple[GroupState, bytes]:
+    """(state with the key used up, MLSMessage)."""
+    epoch = state.epoch
+    if given.wire_format == WireFormat.PUBLIC_MESSAGE:
+        message = framing.seal_public(state.suite, given, epoch.secrets.membership_key, epoch.context)
+        return state, encode_message(message)
+    block = state.settings.padding_block_bytes
+    tree, private = framing.seal_private(
+        given, epoch.messages, epoch.secrets.sender_data_secret, block, entropy
+    )
+    return replace(state, epoch=replace(epoch, messages=tree)), encode_message(private)
+
+
+def propose(
+    state: GroupState, proposal: AnyProposal, authenticated_data: bytes, now_s: int, entropy: Entropy
+) -> tuple[GroupState, bytes]:
+    """(state in which it waits, MLSMessage). LocalError: the group would refuse it."""
+    state.require_active()
+    own = Member(state.leaf_index)
+    try:
+        check_proposal(proposal, own, _ground(state, now_s))
+        ask(state.settings, proposal_changes(state, Proposed(proposal, own, None, authenticated_data)))
+    except RemoteError as error:
+        raise LocalError(f"this proposal would be refused: {error}") from error
+    given = frame(state, proposal, authenticated_data, state.settings.handshake)
+    state, _ = keep_proposal(state, Verified(given))
+    return seal(state, given, entropy)
+
+
+def make_update(state: GroupState, identity: Identity | None, entropy: Entropy) -> tuple[GroupState, Update]:
+    """A fresh leaf of ours, whose keys the state holds until it is committed (section 12.1.2)."""
+    state.require_active()
+    encryption = state.suite.generate_key_pair(entropy)
+    template, signature_private = _template(state, identity)
+    keys = treekem.LeafKeys(state.leaf_index, template, signature_private, state.context.group_id)
+    leaf = replace(template, encryption_key=encryption.public, source=UpdateSource())
+    updates = {**state.updates, encryption.public: OwnKeys(encryption, signature_private)}
+    return replace(state, updates=updates), Update(treekem.sign_leaf(state.suite, leaf, keys))
+
+
+def _template(state: GroupState, identity: Identity | None) -> tuple[LeafNode, bytes]:
+    leaf = state.own_leaf
+    if identity is None:
+        return leaf, state.signature_private
+    changed = replace(
+        leaf,
+        signature_key=identity.signature.public,
+        credential=identity.credential,
+        capabilities=identity.capabilities,
+    )
+    return changed, identity.signature.private
+
+
+def _ground(state: GroupState, now_s: int) -> Ground:
+    return Ground(state.suite, state.tree, state.context.group_id, now_s)
+
+
+# --- commits ---
+
+
+def choose(state: GroupState) -> list[Proposed]:
+    """The waiting proposals that we may commit: of two that exclude each other, one (section 12.2)."""
+    waiting = list(state.proposals.values())
+    leaving = {one.proposal.removed for one in waiting if isinstance(one.proposal, Remove)}
+    chosen: dict[object, Proposed] = {}
+    for one in waiting:
+        proposal = one.proposal
+        if isinstance(proposal, Remove):
+            if proposal.removed != state.leaf_index:
+                chosen[("leaf", proposal.removed)] = one
+        elif isinstance(proposal, Update):
+            sender = one.sender
+            assert isinstance(sender, Member), "only members update"
+            if sender.leaf_index != state.leaf_index and sender.leaf_index not in leaving:
+                chosen[("leaf", sender.leaf_index)] = one
+        elif isinstance(proposal, Add):
+            chosen.setdefault(("add", proposal.key_package.leaf_node.signature_key), one)
+        elif isinstance(proposal, PreSharedKey):
+            chosen.setdefault(proposal.psk, one)
+        elif isinstance(proposal, GroupContextExtensions):
+            chosen.setdefault("extensions", one)
+        elif isinstance(proposal, ReInit):
+            chosen.setdefault("reinit", one)
+    reinit = chosen.pop("reinit", None)
+    return list(chosen.values()) if chosen or reinit is None else [reinit]
+
+
+def commit(
+    state: GroupState,
+    by_value: Sequence[AnyProposal],
+    options: CommitOptions,
+    now_s: int,
+    entropy: Entropy,
+    *,
+    origin: PreSharedKeyID | None = None,
+) -> tuple[GroupState, Sent]:
+    """(state in which the commit is pending, what to send). LocalError: others would refuse it.
+
+    ``origin`` is the key of the group that this one reinitialises or branches off, in its first commit.
+    """
+    state.require_active()
+    own = Member(state.leaf_index)
+    proposals = choose(state) if options.waiting else []
+    proposals += [Proposed(one, own, None, options.authenticated_data) for one in by_value]
+    try:
+        check_list(proposals, state.leaf_index, _ground(state, now_s))
+        for one in proposals:
+            ask(state.settings, proposal_changes(state, one))
+    except RemoteError as error:
+        raise LocalError(f"this commit would be refused: {error}") from error
+    if origin is not None:
+        proposals.append(Proposed(PreSharedKey(origin), own))
+    applied = apply(state.tree, state.context.extensions, proposals)
+    with_path = options.path or options.identity is not None or path_required(proposals)
+    made = _advance(state, tuple(proposals), applied, options, entropy, with_path=with_path)
+    return _finish(state, made, applied, options, entropy)
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A commit with the epoch that it leads to."""
+
+    given: AuthenticatedContent
+    following: Next
+    path: treekem.NewPath | None
+    signature_private: bytes
+
+
+def _advance(
+    state: GroupState,
+    proposals: tuple[Proposed, ...],
+    applied: Applied,
+    options: CommitOptions,
+    entropy: Entropy,
+    *,
+    with_path: bool,
+) -> _Made:
+    suite, tree = state.suite, applied.tree
+    template, signature_private = _template(state, options.identity)
+    new: treekem.NewPath | None = None
+    if with_path:
+        keys = treekem.LeafKeys(state.leaf_index, template, signature_private, state.context.group_id)
+        new = treekem.new_path(suite, tree, keys, entropy)
+        tree = new.tree
+    try:
+        for index in (*applied.new_leaves, *(at for at, _ in applied.updated), state.leaf_index):
+            check_unique(tree, index)
+        check_support(tree, applied.extensions)
+    except RemoteError as error:
+        raise LocalError(f"this commit would be refused: {error}") from error
+    context = provisional_context(suite, state.context, tree, applied.extensions)
+    sealed: UpdatePath | None = None
+    if new is not None:
+        sealed = treekem.seal_path(suite, new, applied.new_leaves, context.encoded, entropy)
+    items = tuple(one.proposal if one.reference is None else Reference(one.reference) for one in proposals)
+    handshake = options.handshake or state.settings.handshake
+    given = frame(state, Commit(items, sealed), options.authenticated_data, handshake)
+    ingredients = Ingredients(
+        tree,
+        context,
+        state.epoch.interim_transcript_hash,
+        state.epoch.secrets.init_secret,
+        suite.zeros if new is None else new.commit_secret,
+        find_psks(suite, state.settings, state, applied.psks),
+    )
+    following = next_epoch(suite, ingredients, given)
+    auth = replace(given.auth, confirmation_tag=following.epoch.confirmation_tag)
+    return _Made(replace(given, auth=auth), following, new, signature_private)
+
+
+def _finish(
+    state: GroupState, made: _Made, applied: Applied, options: CommitOptions, entropy: Entropy
+) -> tuple[GroupState, Sent]:
+    epoch, suite = made.following.epoch, state.suite
+    state, message = seal(state, made.given, entropy)
+    private = state.private if made.path is None else {**state.private, **made.path.private}
+    after = replace(
+        state,
+        epoch=epoch,
+        private=treekem.retained(private, epoch.tree),
+        signature_private=made.signature_private,
+        proposals={},
+        updates={},
+        pending=None,
+        reinit=applied.reinit,
+    )
+    welcome = None
+    if applied.added:
+        info = make_group_info(after, options.welcome)
+        sent = seal_welcome(suite, made.following, info, (applied, made.path), entropy)
+        welcome = encode_message(sent)
+    info = make_group_info(after, replace(options.welcome, external=True))
+    changed = {*applied.new_leaves, *applied.removed, *(at for at, _ in applied.updated), state.leaf_index}
+    pending = Pending(message, after, replaced_leaves(state.tree, changed))
+    return replace(state, pending=pending), Sent(message, welcome, encode_message(info), epoch.tree.encode())
