@@ -15,7 +15,7 @@ CORPUS = HERE / "corpus"
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import targets  # noqa: E402
-from fuzz import archives, frames, identity, sealing, sessions  # noqa: E402
+from fuzz import archives, frames, identity, mls, sealing, sessions  # noqa: E402
 from lokket.codec import tls  # noqa: E402
 from lokket.protocol import fingerprint  # noqa: E402
 
@@ -42,6 +42,7 @@ SEEDS = {
     **identity.SEEDS,
     **frames.SEEDS,
     **archives.SEEDS,
+    **mls.SEEDS,
 }
 
 

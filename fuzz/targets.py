@@ -12,7 +12,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Annotated, Any, Final
 
-from fuzz import archives, frames, identity, sealing, sessions
+from fuzz import archives, frames, identity, mls, sealing, sessions
 from lokket.codec import tls
 from lokket.protocol import fingerprint
 
@@ -69,4 +69,5 @@ TARGETS: Final[dict[str, Target]] = {
     **identity.TARGETS,
     **frames.TARGETS,
     **archives.TARGETS,
+    **mls.TARGETS,
 }

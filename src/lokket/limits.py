@@ -153,6 +153,7 @@ IMPORT_BATCH: Final = 256  # records that share one transaction
 EXPORT_LINE_MAX_BYTES: Final = 2 * 1024 * 1024
 
 # --- groups (RFC 9420) ---
+MLS_LEAVES_MAX: Final = 1 << 16  # room in a ratchet tree, blank leaves included
 MLS_SKIP_AHEAD_MAX: Final = 1_000  # generations one message may advance a sender's ratchet
 MLS_SKIPPED_KEYS_MAX: Final = 1_000  # kept of one ratchet, oldest dropped
 MLS_PAST_EPOCHS: Final = 4  # whose late messages still open

@@ -8,8 +8,8 @@ import pytest
 
 from lokket.codec import tls
 from lokket.crypto.kem import KEMKeyPair
-from lokket.errors import DecodeError, DecryptionFailed, KeyRefused
-from lokket.protocol.mls import tree_math
+from lokket.errors import DecodeError, DecryptionFailed, KeyRefused, RemoteError
+from lokket.protocol.mls import ratchet_tree, tree_math
 from lokket.protocol.mls.messages import EncryptedGroupSecrets, GroupInfo, Welcome
 from lokket.protocol.mls.parent_hash import check_parent_hashes
 from lokket.protocol.mls.proposals import HPKECiphertext, UpdatePath
@@ -90,6 +90,16 @@ def test_a_tree_with_bytes_after_it(tail: bytes) -> None:
     if tail != b"\x00":
         with pytest.raises(DecodeError):
             RatchetTree.decode(tls.opaque(body + tail))
+
+
+def test_a_tree_that_is_larger_than_we_carry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ratchet_tree, "MLS_LEAVES_MAX", 4)
+    four = tree_of(people(4))
+    with pytest.raises(RemoteError, match="full"):
+        four.add(person("fifth").leaf)
+    assert RatchetTree.decode(four.encode()).member_count == 4
+    with pytest.raises(DecodeError, match="larger"):
+        RatchetTree.decode(TREE.encode())
 
 
 # --- unmerged leaves (12.4.3.1) ---

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from lokket.codec import tls
-from lokket.errors import LocalError
+from lokket.errors import DecodeError, LocalError, RemoteError
+from lokket.limits import MLS_LEAVES_MAX
 from lokket.protocol.mls import tree_math
 from lokket.protocol.mls.rules import Rule
 from lokket.protocol.mls.structs import LeafNode, ParentNode, RatchetTreeNodes
@@ -256,8 +257,10 @@ class RatchetTree:
         return self._changed(2 * leaf_index, leaf, lambda node, index: parents.get(index))
 
     def _extended(self) -> RatchetTree:
-        """Twice the leaves, the right half and the root blank (section 7.7)."""
+        """Twice the leaves, the right half and root blank (section 7.7). RemoteError: more than we carry."""
         size = self.leaf_count
+        if 2 * size > MLS_LEAVES_MAX:
+            raise RemoteError("the group is full", code="mls-too-large")
         return RatchetTree(Subtree(2 * size - 1, None, self.root, _blank(3 * size - 1)), self._keys)
 
     def _changed(
@@ -291,7 +294,12 @@ class RatchetTree:
 
     @classmethod
     def from_nodes(cls, nodes: tuple[AnyNode | None, ...]) -> RatchetTree:
-        """The ``ratchet_tree`` extension. RuleBroken: its shape, or its lists of unmerged leaves."""
+        """The ``ratchet_tree`` extension. RuleBroken: its shape, or its lists of unmerged leaves.
+
+        DecodeError: more leaves than we carry.
+        """
+        if len(nodes) >= 2 * MLS_LEAVES_MAX:
+            raise DecodeError("a ratchet tree is larger than we carry")
         ENDS_IN_A_NODE.require(bool(nodes) and nodes[-1] is not None)
         for index, node in enumerate(nodes):
             NODES_IN_PLACE.require(node is None or isinstance(node, LeafNode) == tree_math.is_leaf(index))
