@@ -67,6 +67,9 @@ fuzz-all: $(VENV)/.stamp-fuzz ## fuzz every decoder in turn: make fuzz-all SECON
 bench-pairwise: $(VENV)/.stamp-bench interop ## lokket beside libsignal-client, vodozemac, doubleratchet: ROUNDS=7
 	@$(RUN)/python -m bench.pairwise --rounds $(ROUNDS)
 
+docs: $(VENV)/.stamp-dev ## the documentation as a site, in build/site
+	@NO_MKDOCS_2_WARNING=1 $(RUN)/python -m mkdocs build --strict --quiet && echo "build/site/index.html"
+
 lock: $(VENV)/.stamp-lock ## make requirements/*.lock anew from pyproject.toml
 	@$(RUN)/python requirements/lock.py
 

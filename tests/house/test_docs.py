@@ -1,0 +1,63 @@
+"""The documentation: drawings and tables are what the code says, and the site builds without a warning."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.house import diagrams
+from tests.house.tree import ROOT
+
+CHECKS = ROOT / "docs" / "library" / "checks.md"
+REFUSING = ("protocol/pairwise", "errors.py", "crypto/primitives.py")
+_CODE = re.compile(r"\bcode ?= ?\"([a-z-]+)\"")
+_NOT_A_CHECK = {"refused", "undecryptable"}  # the bases: every check has a word of its own
+
+
+@pytest.mark.parametrize("name", diagrams.DRAWINGS)
+def test_a_drawing_is_what_the_code_says(name: str) -> None:
+    drawn = (diagrams.FOLDER / name).read_text(encoding="utf-8")
+    assert drawn == diagrams.DRAWINGS[name](), "run 'python -m tests.house.diagrams'"
+
+
+def test_every_refusal_is_explained() -> None:
+    explained = {
+        code
+        for line in CHECKS.read_text(encoding="utf-8").splitlines()
+        if line.startswith("| `") and "| Refused |" not in line
+        for code in re.findall(r"`([a-z-]+)`", line.split("|")[1])
+    }
+    assert explained == codes() - _NOT_A_CHECK
+
+
+def codes() -> set[str]:
+    source = ROOT / "src" / "lokket"
+    files = [
+        path
+        for place in REFUSING
+        for path in (
+            sorted((source / place).rglob("*.py")) if (source / place).is_dir() else [source / place]
+        )
+    ]
+    return {code for path in files for code in _CODE.findall(path.read_text(encoding="utf-8"))}
+
+
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    built = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path / "site")],
+        cwd=ROOT,
+        env={**os.environ, "NO_MKDOCS_2_WARNING": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=250,
+    )
+    assert built.returncode == 0, built.stderr[-4000:]
+    page = (tmp_path / "site" / "library" / "reference.html").read_text(encoding="utf-8")
+    for name in ("begin", "encrypt", "decrypt", "PreKeyBundle"):
+        assert f'id="lokket.protocol.pairwise.{name}"' in page
