@@ -110,14 +110,19 @@ class Subtree:
                 self._support = Support.of(self.node) if isinstance(self.node, LeafNode) else NO_MEMBERS
         return self._support
 
-    def walk(self) -> Iterator[Subtree]:
-        """All subtrees in the order of their indices."""
-        if self.left is not None and self.right is not None:
-            yield from self.left.walk()
-            yield self
-            yield from self.right.walk()
-        else:
-            yield self
+    def walk(self) -> list[Subtree]:
+        """All subtrees, this one too, in the order of their indices."""
+        found: list[Subtree] = []
+        above: list[Subtree] = []
+        at: Subtree | None = self
+        while at is not None or above:
+            while at is not None:
+                above.append(at)
+                at = at.left
+            last = above.pop()
+            found.append(last)
+            at = last.right
+        return found
 
 
 def _leaf_input(leaf: int, node: AnyNode | None) -> bytes:
@@ -179,7 +184,9 @@ class RatchetTree:
 
     def members(self) -> Iterator[tuple[int, LeafNode]]:
         """(leaf index, leaf) of every member, in order."""
-        return _members(self.root)
+        for at in self.root.walk():
+            if isinstance(at.node, LeafNode):
+                yield at.index // 2, at.node
 
     def way_down(self, leaf_index: int) -> list[tuple[Subtree, Subtree]]:
         """(a node of the leaf's direct path, its child on the copath), from the root."""
@@ -378,16 +385,6 @@ class KeyIndex:
         places = self._places.get(key, ())
         if place not in places:
             self._places[key] = (*places, place)
-
-
-def _members(at: Subtree) -> Iterator[tuple[int, LeafNode]]:
-    if not at.members:
-        return
-    if isinstance(at.node, LeafNode):
-        yield at.index // 2, at.node
-    elif at.left is not None and at.right is not None:
-        yield from _members(at.left)
-        yield from _members(at.right)
 
 
 def _check_unmerged(at: Subtree, above: tuple[int, ...]) -> None:
