@@ -70,7 +70,7 @@ def pq_states() -> tuple[spqr.Spqr, ...]:
             if who != lost or turn % 6 == lost:
                 sides[1 - who], _ = spqr.receive(sides[1 - who], data, Work())
             for side in sides:
-                found.setdefault(type(side.braid.value.state).__name__, side)
+                found.setdefault(type(side.braid.state).__name__, side)
     return tuple(state for _, state in sorted(found.items()))
 
 
@@ -90,7 +90,7 @@ def receive_pq(data: bytes) -> object:
 
 def _pq_bytes(state: spqr.Spqr) -> tuple[object, ...]:
     """Encoded anew: the bytes that ``Stored`` keeps would hide a change."""
-    fresh = type(state.braid)(spqr.Braid, spqr.Braid(state.braid.value.state))
+    fresh = type(state.braid)(state.braid.state)
     return (fresh.data, *state[1:])
 
 
@@ -241,7 +241,7 @@ def session_records() -> Iterator[bytes]:
             record = receiver.record(sender.address)
             assert record is not None
             assert record.current is not None
-            state = type(record.current.ratchet.spqr.braid.value.state)
+            state = type(record.current.ratchet.spqr.braid.state)
             if state not in seen:
                 seen.add(state)
                 yield receiver.records[sender.address]

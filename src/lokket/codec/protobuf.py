@@ -43,8 +43,10 @@ def read_varint(data: bytes, position: int) -> tuple[int, int]:
     for byte in data[position : position + 10]:
         position += 1
         if byte < 0x80:
+            if not shift:
+                return byte, position
             value |= byte << shift
-            if (byte == 0 and shift) or value >> 64:
+            if byte == 0 or value >> 64:
                 break
             return value, position
         value |= (byte & 0x7F) << shift
@@ -94,32 +96,37 @@ class Fields:
 def decode(data: bytes, wire_types: Mapping[int, int]) -> Fields:
     """The known fields of ``data``: ``wire_types`` gives VARINT, BYTES or FIXED64 by number. DecodeError."""
     fields = Fields()
+    numbers, strings = fields.numbers, fields.strings
     position, end = 0, len(data)
     while position < end:
-        tag, position = read_varint(data, position)
+        tag = data[position]
+        if tag < 0x80:  # most tags and many values are one byte
+            position += 1
+        else:
+            tag, position = read_varint(data, position)
         number, wire_type = tag >> 3, tag & 7
         expected = wire_types.get(number)
-        if expected is None:
+        if expected != wire_type:
+            if expected is not None:
+                raise DecodeError(f"field {number} has the wrong wire type")
             position = _skip(data, position, tag)
             continue
-        if expected != wire_type:
-            raise DecodeError(f"field {number} has the wrong wire type")
         if wire_type == FIXED64:
-            if number in fields.numbers or position + 8 > end:
-                raise DecodeError(f"field {number} is repeated or runs past the end")
-            fields.numbers[number] = int.from_bytes(data[position : position + 8], "little")
-            position += 8
-            continue
-        value, position = read_varint(data, position)
-        if wire_type == VARINT:
-            if number in fields.numbers or value >> 32:
-                raise DecodeError(f"field {number} is repeated or out of range")
-            fields.numbers[number] = value
+            value, position = int.from_bytes(data[position : position + 8], "little"), position + 8
+        elif position < end and data[position] < 0x80:
+            value = data[position]
+            position += 1
         else:
+            value, position = read_varint(data, position)
+        if wire_type == BYTES:
             start, position = position, position + value
-            if position > end or number in fields.strings:
+            if position > end or number in strings:
                 raise DecodeError(f"field {number} is repeated or runs past the end")
-            fields.strings[number] = data[start:position]
+            strings[number] = data[start:position]
+        elif number in numbers or position > end or (wire_type == VARINT and value >> 32):
+            raise DecodeError(f"field {number} is repeated, out of range or runs past the end")
+        else:
+            numbers[number] = value
     return fields
 
 

@@ -21,6 +21,10 @@ CHUNK_INDEX_MAX: Final = 65_535
 _POLYNOMIAL: Final = 0x1100B
 _GROUP: Final = 65_535  # order of the multiplicative group; x generates it
 _LANES: Final = int.from_bytes(b"\x00\x00\xff\xff" * 16, "big")
+_ONES: Final = int.from_bytes(b"\x00\x01" * 16, "big")  # the lowest bit of every column of a chunk
+_FEW: Final = (
+    5  # chunks of a header or a ct2: they go round until somebody answers, so their multiples are kept
+)
 _TOGETHER: Final = 4  # chunks whose sums are tabled: 2^4 sums serve each of 16 bits of four coefficients
 _BIT_PLANES: Final = tuple(
     sum((byte >> bit & 1) << 8 * bit for bit in range(8)) for byte in range(256)
@@ -33,6 +37,11 @@ def chunk(message: bytes, index: int) -> bytes:
     if start < len(message):
         return message[start : start + CHUNK_BYTES]
     count = len(message) // CHUNK_BYTES
+    if count <= _FEW:
+        total = 0
+        for multiples, nibble in zip(_multiples_of(message), _message_nibbles(count, index), strict=True):
+            total ^= multiples[nibble]
+        return total.to_bytes(CHUNK_BYTES, "big")
     return _combine(_tables_of(message), _message_selectors(count, index))
 
 
@@ -49,6 +58,22 @@ def decode(chunks: Mapping[int, bytes], count: int) -> bytes:
         chunks[index] if index in chunks else _combine(tables, _selectors(points, weights, index))
         for index in range(count)
     )
+
+
+@lru_cache(maxsize=16)
+def _multiples_of(message: bytes) -> list[list[int]]:
+    """For every chunk and every four bits of a coefficient, lowest first, the chunk's 16 multiples."""
+    tables = []
+    for start in range(0, len(message), CHUNK_BYTES):
+        value = int.from_bytes(message[start : start + CHUNK_BYTES], "big")
+        for _ in range(4):
+            multiples = [0]
+            for _ in range(4):
+                multiples += [value ^ other for other in multiples]
+                carries = value >> 15 & _ONES
+                value = (value << 1) - (carries << 16) ^ carries * (_POLYNOMIAL & _GROUP)
+            tables.append(multiples)
+    return tables
 
 
 @lru_cache(maxsize=16)
@@ -87,27 +112,42 @@ def _combine(tables: list[list[int]], selectors: Sequence[bytes]) -> bytes:
 
 
 def _selectors(points: Sequence[int], weights: Sequence[int], at: int) -> tuple[bytes, ...]:
-    """Lagrange's coefficients, bit by bit: weight_i * product over j of (at - j) / (at - i).
+    """Coefficients bit by bit.
 
     For every four points 16 bytes, highest bit first, each saying whose coefficients have that bit.
     """
-    powers, logs = _powers()
-    differences = [logs[at ^ point] for point in points]
-    product = sum(differences)
+    coefficients = _coefficients(points, weights, at)
     selectors = []
     for start in range(0, len(points), _TOGETHER):
         planes = 0
-        for bit, place in enumerate(range(start, min(start + _TOGETHER, len(points)))):
-            coefficient = powers[(product + weights[place] - differences[place]) % _GROUP]
+        for bit, coefficient in enumerate(coefficients[start : start + _TOGETHER]):
             planes |= (_BIT_PLANES[coefficient >> 8] << 64 | _BIT_PLANES[coefficient & 0xFF]) << bit
         selectors.append(planes.to_bytes(16, "big"))
     return tuple(selectors)
+
+
+def _coefficients(points: Sequence[int], weights: Sequence[int], at: int) -> list[int]:
+    """Lagrange's: weight_i * product over j of (at - j) / (at - i)."""
+    powers, logs = _powers()
+    differences = [logs[at ^ point] for point in points]
+    product = sum(differences)
+    return [
+        powers[(product + weight - difference) % _GROUP]
+        for weight, difference in zip(weights, differences, strict=True)
+    ]
 
 
 @lru_cache(maxsize=1024)
 def _message_selectors(count: int, index: int) -> tuple[bytes, ...]:
     """Coefficients of chunk ``index`` in the ``count`` chunks of a message: the same for every message."""
     return _selectors(range(count), _message_weights(count), index)
+
+
+@lru_cache(maxsize=2048)
+def _message_nibbles(count: int, index: int) -> bytes:
+    """The same coefficients, four bits at a time, lowest first."""
+    coefficients = _coefficients(range(count), _message_weights(count), index)
+    return bytes(value >> shift & 15 for value in coefficients for shift in (0, 4, 8, 12))
 
 
 def _reduce(total: int) -> bytes:

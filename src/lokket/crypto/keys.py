@@ -49,16 +49,20 @@ class X25519KeyPair:
             raise LocalError("an X25519 private key has 32 bytes")
         self.private = private
         self._public = public
+        self._loaded: X25519PrivateKey | None = None
 
-    @cached_property
     def _key(self) -> X25519PrivateKey:
-        return X25519PrivateKey.from_private_bytes(self.private)
+        """The loaded key. Loading computes the public key, so it waits until it must."""
+        loaded = self._loaded
+        if loaded is None:
+            loaded = self._loaded = X25519PrivateKey.from_private_bytes(self.private)
+        return loaded
 
     @property
     def public(self) -> bytes:
         """The u-coordinate, 32 bytes."""
         if self._public is None:
-            self._public = self._key.public_key().public_bytes_raw()
+            self._public = self._key().public_key().public_bytes_raw()
         return self._public
 
     @property
@@ -69,7 +73,7 @@ class X25519KeyPair:
     def exchange(self, their_public: bytes) -> bytes:
         """The shared secret, 32 bytes. KeyRefused: their key is malformed or gives all zeros."""
         try:
-            return self._key.exchange(X25519PublicKey.from_public_bytes(their_public))
+            return self._key().exchange(_load_x25519(their_public))
         except ValueError:
             raise KeyRefused("an X25519 exchange gave no secret") from None
 
@@ -191,6 +195,12 @@ def check_mldsa_public(level: int, public: bytes) -> None:
         raise KeyRefused("an ML-DSA public key is malformed")
 
 
+@lru_cache(maxsize=64)
+def _load_x25519(public: bytes) -> X25519PublicKey:
+    """A handshake and a DH step use each of their keys two or three times. ValueError: not 32 bytes."""
+    return X25519PublicKey.from_public_bytes(public)
+
+
 @lru_cache(maxsize=4096)
 def check_x25519_public(public: bytes) -> None:
     """KeyRefused unless ``public`` is canonical, on the curve and in the prime-order subgroup."""
@@ -239,7 +249,7 @@ def _require_prime_order(u: int) -> None:
     """
     public = u.to_bytes(32, "little")
     try:
-        if _SUBGROUP_TEST.exchange(X25519PublicKey.from_public_bytes(public)) == public:
+        if _SUBGROUP_TEST.exchange(_load_x25519(public)) == public:
             return
     except ValueError:  # all zeros: a point of low order
         pass

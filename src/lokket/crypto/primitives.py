@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from hashlib import sha256 as _sha256
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
@@ -17,57 +18,66 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 
 from lokket.errors import DecryptionFailed
 
-_BLOCK_BYTES = 64
+_KEY_BYTES = 32  # of nearly every key here; others take a slower way
+_ZEROS = bytes(32)
 _INNER_PAD = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER_PAD = bytes(byte ^ 0x5C for byte in range(256))
-_ZERO_INNER = bytes((0x36,)) * _BLOCK_BYTES
-_ZERO_OUTER = bytes((0x5C,)) * _BLOCK_BYTES
+_INNER_REST = bytes((0x36,)) * 32  # of a block of 64 bytes, after a key of 32
+_OUTER_REST = bytes((0x5C,)) * 32
+_ZERO_INNER = 2 * _INNER_REST
+_ZERO_OUTER = 2 * _OUTER_REST
+_NUMBERS = tuple(bytes((number,)) for number in range(256))
 _PADDING = tuple(bytes((size,)) * size for size in range(17))
 
 
 def sha256(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()
+    return _sha256(data).digest()
 
 
 def hmac_sha256(key: bytes, data: bytes) -> bytes:
     """HMAC-SHA256, 32 bytes."""
-    if len(key) > _BLOCK_BYTES:
+    if len(key) != _KEY_BYTES:
         return hmac.digest(key, data, "sha256")
-    block = key.ljust(_BLOCK_BYTES, b"\x00")
-    inner = hashlib.sha256(block.translate(_INNER_PAD) + data).digest()
-    return hashlib.sha256(block.translate(_OUTER_PAD) + inner).digest()
+    inner = _sha256(key.translate(_INNER_PAD) + _INNER_REST + data).digest()
+    return _sha256(key.translate(_OUTER_PAD) + _OUTER_REST + inner).digest()
 
 
 def hmac_sha256_pair(key: bytes, first: bytes, second: bytes) -> tuple[bytes, bytes]:
     """HMAC-SHA256 of two inputs under one key of at most 64 bytes."""
-    sha = hashlib.sha256
-    block = key.ljust(_BLOCK_BYTES, b"\x00")
-    inner, outer = block.translate(_INNER_PAD), block.translate(_OUTER_PAD)
+    inner, outer = _pads(key)
     return (
-        sha(outer + sha(inner + first).digest()).digest(),
-        sha(outer + sha(inner + second).digest()).digest(),
+        _sha256(outer + _sha256(inner + first).digest()).digest(),
+        _sha256(outer + _sha256(inner + second).digest()).digest(),
     )
 
 
 def hkdf_sha256_pair(key_material: bytes, info: bytes) -> tuple[bytes, bytes]:
     """HKDF-SHA256 with a zero salt, 64 bytes in two halves."""
-    sha = hashlib.sha256
-    key = sha(_ZERO_OUTER + sha(_ZERO_INNER + key_material).digest()).digest().ljust(_BLOCK_BYTES, b"\x00")
-    inner, outer = key.translate(_INNER_PAD), key.translate(_OUTER_PAD)
-    first = sha(outer + sha(b"".join((inner, info, b"\x01"))).digest()).digest()
-    return first, sha(outer + sha(b"".join((inner, first, info, b"\x02"))).digest()).digest()
+    inner, outer = _pads(_sha256(_ZERO_OUTER + _sha256(_ZERO_INNER + key_material).digest()).digest())
+    first = _sha256(outer + _sha256(inner + info + b"\x01").digest()).digest()
+    return first, _sha256(outer + _sha256(inner + first + info + b"\x02").digest()).digest()
 
 
 def hkdf_sha256(key_material: bytes, *, salt: bytes | None, info: bytes, length: int) -> bytes:
     """HKDF-SHA256 extract and expand; ``salt=None`` means 32 zero bytes; ``length`` up to 8160."""
-    sha = hashlib.sha256
-    key = hmac_sha256(salt or b"", key_material).ljust(_BLOCK_BYTES, b"\x00")
-    inner, outer = key.translate(_INNER_PAD), key.translate(_OUTER_PAD)
-    output = block = sha(outer + sha(b"".join((inner, info, b"\x01"))).digest()).digest()
-    for number in range(2, -(-length // 32) + 1):
-        block = sha(outer + sha(b"".join((inner, block, info, bytes((number,))))).digest()).digest()
+    inner, outer = _pads(hmac_sha256(_ZEROS if salt is None else salt, key_material))
+    block = _sha256(outer + _sha256(inner + info + b"\x01").digest()).digest()
+    if length <= 32:
+        return block[:length]
+    second = _sha256(outer + _sha256(inner + block + info + b"\x02").digest()).digest()
+    output, block = block + second, second
+    for number in range(3, -(-length // 32) + 1):
+        block = _sha256(outer + _sha256(inner + block + info + _NUMBERS[number]).digest()).digest()
         output += block
     return output[:length]
+
+
+def _pads(key: bytes) -> tuple[bytes, bytes]:
+    """The first blocks of the inner and the outer hash, for a key of at most 64 bytes."""
+    if len(key) != _KEY_BYTES:
+        block = key.ljust(64, b"\x00")
+        return block.translate(_INNER_PAD), block.translate(_OUTER_PAD)
+    return key.translate(_INNER_PAD) + _INNER_REST, key.translate(_OUTER_PAD) + _OUTER_REST
 
 
 def shake256(data: bytes, length: int) -> bytes:
@@ -81,20 +91,31 @@ def equal(left: bytes, right: bytes) -> bool:
 
 def aes_cbc_encrypt(key: bytes, iv: bytes, plaintext: bytes) -> bytes:
     """AES-256-CBC with PKCS #7 padding."""
-    encryptor = Cipher(algorithms.AES256(key), modes.CBC(iv)).encryptor()
-    return encryptor.update(plaintext + _PADDING[16 - len(plaintext) % 16]) + encryptor.finalize()
+    encryptor = _cbc(key, iv).encryptor()
+    return encryptor.update(plaintext + _PADDING[16 - len(plaintext) % 16])  # whole blocks: all is out
 
 
 def aes_cbc_decrypt(key: bytes, iv: bytes, ciphertext: bytes) -> bytes:
     """Inverse of ``aes_cbc_encrypt``, for authenticated ciphertexts. DecryptionFailed: length or padding."""
     if not ciphertext or len(ciphertext) % 16:
         raise DecryptionFailed("the ciphertext is not whole blocks", code="bad-padding")
-    decryptor = Cipher(algorithms.AES256(key), modes.CBC(iv)).decryptor()
-    padded = decryptor.update(ciphertext) + decryptor.finalize()
+    decryptor = _cbc(key, iv).decryptor()
+    padded = decryptor.update(ciphertext)  # whole blocks: all is out
     size = padded[-1]
     if not 1 <= size <= 16 or not padded.endswith(_PADDING[size]):
         raise DecryptionFailed("the padding is wrong", code="bad-padding")
     return padded[:-size]
+
+
+def _cbc(key: bytes, iv: bytes) -> Cipher[modes.CBC]:
+    """A ``Cipher`` without its constructor, whose checks of types cost what the encryption does.
+
+    Key and IV are checked all the same, each by its own class.
+    """
+    cipher: Cipher[modes.CBC] = object.__new__(Cipher)
+    cipher.algorithm = algorithms.AES256(key)
+    cipher.mode = modes.CBC(iv)
+    return cipher
 
 
 def aes_ctr(key: bytes, data: bytes) -> bytes:

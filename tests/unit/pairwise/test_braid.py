@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 import pytest
 
 from lokket.codec import tls
+from lokket.codec.tls import opaque
 from lokket.crypto import erasure
 from lokket.errors import DecodeError, DecryptionFailed, KeyRefused, RemoteError
-from lokket.protocol.pairwise import braid
+from lokket.protocol.pairwise import braid, braid_states
 from lokket.protocol.pairwise.braid import (
     ON_SEND,
     SENDS,
@@ -23,7 +24,9 @@ from lokket.protocol.pairwise.braid import (
     Secret,
 )
 from lokket.protocol.pairwise.braid_states import (
+    CHUNK_ENTRY_BYTES,
     STATES,
+    Authenticator,
     Braid,
     Ct1Acknowledged,
     Ct1Received,
@@ -63,8 +66,9 @@ class Party:
         if secret is not None:
             self.secrets.append(secret)
         stored = tls.encode(Braid(self.state))
+        assert braid_states.encode(self.state) == stored
         self.state = tls.decode(Braid, stored).state
-        assert tls.encode(Braid(self.state)) == stored
+        assert braid_states.encode(braid_states.decode(stored)) == stored
 
 
 def parties(seed: object = 0) -> tuple[Party, Party]:
@@ -284,13 +288,32 @@ def test_a_new_message_starts_at_its_first_chunk() -> None:
     assert party.send().place == 0
 
 
-@pytest.mark.parametrize("size", [0, 1, 100])
+@pytest.mark.parametrize("size", [0, 1, 72, 100])
 def test_stored_states_of_the_wrong_size_are_refused(size: int) -> None:
     stored = tls.encode(Braid(braid.start(SECRET, initiator=True)))
-    with pytest.raises(RemoteError):
-        tls.decode(Braid, stored[:size] if size < len(stored) else stored + b"\x00")
-    with pytest.raises(DecodeError):
-        tls.decode(Braid, b"\x0c" + stored[1:])
+    damaged = stored[:size] if size < len(stored) else stored + b"\x00"
+    for wrong in (damaged, b"\x0c" + stored[1:], b"\x00" + stored[1:]):
+        with pytest.raises(RemoteError):
+            tls.decode(Braid, wrong)
+        with pytest.raises(DecodeError):
+            braid_states.decode(wrong)
+
+
+def test_stored_chunks_are_bounded_and_in_the_shortest_form() -> None:
+    """As ``tls`` has it: what decodes has one encoding."""
+    state = NoHeaderReceived(1, Authenticator(bytes(32), bytes(32)), b"")
+    empty = braid_states.encode(state)
+    most = 36 * CHUNK_ENTRY_BYTES
+    whole = (b"\x00", opaque(bytes(34)), opaque(bytes(most)))
+    for chunks in (*whole, opaque(bytes(most + 1)), b"\x40\x00", b"\x02\x00", b"\x01\x00\x00", b""):
+        stored = empty[:-1] + chunks
+        try:
+            expected = tls.decode(Braid, stored).state.chunks
+        except DecodeError:
+            with pytest.raises(DecodeError):
+                braid_states.decode(stored)
+        else:
+            assert braid_states.decode(stored).chunks == expected
 
 
 def test_states_show_no_secret() -> None:

@@ -93,7 +93,7 @@ def test_nothing_shows_a_secret() -> None:
             record.current.ratchet,
             record.current.ratchet.double,
             record.current.ratchet.spqr,
-            record.current.ratchet.spqr.braid.value,
+            record.current.ratchet.spqr.braid,
         )
     )
     secrets = (record.current.ratchet.double.root, record.current.ratchet.double.own.private)

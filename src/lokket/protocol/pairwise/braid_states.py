@@ -8,10 +8,14 @@ send is kept beside the state, as it changes with every message. The order of fi
 
 from __future__ import annotations
 
-from typing import Annotated, Final, TypeAlias
+import dataclasses
+from operator import attrgetter
+from struct import Struct
+from typing import Annotated, Any, Final, NamedTuple, TypeAlias, get_args, get_type_hints
 
-from lokket.codec.tls import U64, Bytes32, Bytes64, Fixed, OpaqueV, Select, Uint
+from lokket.codec.tls import U64, Bytes32, Bytes64, Fixed, OpaqueV, Reader, Select, Uint, opaque
 from lokket.crypto.mlkem import CT1_768_BYTES, HEADER_BYTES, VECTOR_768_BYTES
+from lokket.errors import DecodeError, LocalError
 from lokket.protocol.pairwise.value import value
 
 MAC_BYTES: Final = 32
@@ -183,3 +187,92 @@ class Braid:
     """Any of the states, as it is stored."""
 
     state: Annotated[State, Select(Uint(1), STATES)]
+
+
+class _Layout(NamedTuple):
+    """How a state is stored: the tag and all fields of fixed size, then perhaps ``chunks``."""
+
+    kind: type[State]
+    fixed: Struct
+    values: attrgetter[Any]
+    chunked: bool
+
+
+def _layout(kind: type[State]) -> _Layout:
+    """From the annotations that ``tls`` reads, too."""
+    hints = get_type_hints(kind, include_extras=True)
+    names: list[str] = []
+    form = ">B"
+    for field in dataclasses.fields(kind):
+        hint = hints[field.name]
+        if hint is Authenticator:
+            form += "32s32s"
+            names += ("authenticator.root", "authenticator.mac_key")
+        elif hint != Chunks:
+            marker = get_args(hint)[1]
+            form += "Q" if isinstance(marker, Uint) else f"{marker.size}s"
+            names.append(field.name)
+    return _Layout(kind, Struct(form), attrgetter(*names), "chunks" in hints)
+
+
+_LAYOUTS: Final = {tag: _layout(kind) for tag, kind in STATES.items()}
+_TAGS: Final = {kind: tag for tag, kind in STATES.items()}
+_CHUNKS_MAX_BYTES: Final = 36 * CHUNK_ENTRY_BYTES
+
+
+def encode(state: State) -> bytes:
+    """The same bytes as ``tls.encode(Braid(state))``, five times as fast: every message may store them."""
+    tag = _TAGS[type(state)]
+    layout = _LAYOUTS[tag]
+    fixed = layout.fixed.pack(tag, *layout.values(state))
+    return fixed + opaque(state.chunks) if layout.chunked else fixed  # type: ignore[union-attr]
+
+
+def decode(data: bytes) -> State:
+    """Inverse of ``encode``. DecodeError, as ``tls.decode(Braid, data)`` raises it."""
+    layout = _LAYOUTS.get(data[0]) if data else None
+    if layout is None:
+        raise DecodeError("a stored Braid has an unknown state")
+    size = layout.fixed.size
+    if len(data) < size or (len(data) > size and not layout.chunked):
+        raise DecodeError("a stored Braid is cut short or too long")
+    _, epoch, root, mac_key, *rest = layout.fixed.unpack_from(data)
+    if layout.chunked:
+        reader = Reader(data)
+        reader.position = size
+        chunks = reader.opaque()
+        reader.end()
+        if len(chunks) > _CHUNKS_MAX_BYTES:
+            raise DecodeError("a stored Braid has too many chunks")
+        rest.append(chunks)
+    return layout.kind(epoch, Authenticator(root, mac_key), *rest)
+
+
+class StoredBraid:
+    """A state and its stored bytes, each made when first asked for."""
+
+    __slots__ = ("_data", "_state")
+
+    def __init__(self, state: State | None, data: bytes | None = None) -> None:
+        self._state = state
+        self._data = data
+
+    @property
+    def state(self) -> State:
+        """LocalError: the stored bytes are damaged."""
+        if self._state is None:
+            try:
+                self._state = decode(self._data or b"")
+            except DecodeError:
+                raise LocalError("a stored session is damaged") from None
+        return self._state
+
+    @property
+    def data(self) -> bytes:
+        if self._data is None:
+            assert self._state is not None
+            self._data = encode(self._state)
+        return self._data
+
+    def __repr__(self) -> str:
+        return "StoredBraid(…)"

@@ -120,12 +120,15 @@ def _take_seed(chain: bytes, counter: int, work: Work) -> tuple[bytes, bytes, bo
     if counter - index > SKIP_AHEAD_MAX:
         raise DecryptionFailed("a message is too far ahead", code="too-far-ahead")
     work.chain_steps += counter - index + 1
+    if counter == index:  # the next in order: nothing is skipped
+        chain_key, seed = _chain_step(chain_key)
+        return CHAIN.pack(remote, chain_key, counter + 1) + late, seed, False
     entries = [late]
     for passed in range(index, counter):
         chain_key, seed = _chain_step(chain_key)
         entries.append(skipped.entry(passed, seed))
     chain_key, seed = _chain_step(chain_key)
-    return CHAIN.pack(remote, chain_key, counter + 1) + b"".join(entries), seed, counter > index
+    return CHAIN.pack(remote, chain_key, counter + 1) + b"".join(entries), seed, True
 
 
 def _begin_step(state: DoubleRatchet, ratchet_key: bytes, entropy: Entropy, work: Work) -> DoubleRatchet:

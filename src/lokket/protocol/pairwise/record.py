@@ -30,7 +30,7 @@ from lokket.limits import (
     UNACKNOWLEDGED_SESSION_DAYS,
 )
 from lokket.protocol.pairwise import skipped
-from lokket.protocol.pairwise.braid_states import Braid
+from lokket.protocol.pairwise.braid_states import StoredBraid
 from lokket.protocol.pairwise.double_ratchet import CHAIN, DoubleRatchet
 from lokket.protocol.pairwise.messages import KEM_BYTES, Address
 from lokket.protocol.pairwise.pqxdh import Handshake
@@ -242,7 +242,7 @@ def _decode_session(data: bytes) -> Session:
         raise DecodeError("a stored session is malformed")
     own = X25519KeyPair(private, public if known else None)
     double = DoubleRatchet(root, own, chain_key if made else b"", index, previous, receiving)
-    pq = Spqr(Stored(Braid, None, braid), next_chunk, pq_root, bool(flags & _INITIATOR), linked)
+    pq = Spqr(StoredBraid(None, braid), next_chunk, pq_root, bool(flags & _INITIATOR), linked)
     return Session(Stored(Facts, None, facts), kem_ciphertext, TripleRatchet(double, pq))
 
 

@@ -20,8 +20,7 @@ from lokket.errors import DecodeError, DecryptionFailed, LocalError
 from lokket.limits import SKIP_AHEAD_MAX, SKIPPED_KEYS_MAX
 from lokket.protocol.pairwise import braid, skipped
 from lokket.protocol.pairwise.braid import CHUNKED, Message, Payload, Secret
-from lokket.protocol.pairwise.braid_states import Braid
-from lokket.protocol.pairwise.value import Stored
+from lokket.protocol.pairwise.braid_states import StoredBraid
 from lokket.protocol.pairwise.work import Work
 
 _START: Final = b"Signal PQ Ratchet V1 Chain  Start"  # two spaces
@@ -36,7 +35,7 @@ skipped keys (see ``skipped``). An index is that of the last key derived: the fi
 
 
 class Spqr(NamedTuple):
-    braid: Stored[Braid]
+    braid: StoredBraid
     next_chunk: int
     root: bytes  # 32
     initiator: bool
@@ -49,24 +48,24 @@ class Spqr(NamedTuple):
 def start(secret: bytes, initiator: bool) -> Spqr:
     """The state after PQXDH, from its 32-byte post-quantum secret."""
     output = hkdf_sha256(secret, salt=None, info=_START, length=96)
-    first = Stored(Braid, Braid(braid.start(secret, initiator)))
+    first = StoredBraid(braid.start(secret, initiator))
     return Spqr(first, 0, output[:32], initiator, (_link(0, output, initiator),))
 
 
 def send(state: Spqr, entropy: Entropy) -> tuple[Spqr, bytes, bytes]:
     """(state, pq_ratchet bytes, message key salt 32 B)."""
-    stored, root, links = state.braid, state.root, state.links
-    before = stored.value.state
-    after, next_chunk, message, secret = braid.send(before, state.next_chunk, entropy)
+    stored, next_chunk, root, initiator, links = state
+    before = stored.state
+    after, next_chunk, message, secret = braid.send(before, next_chunk, entropy)
     if after is not before:
-        stored = Stored(Braid, Braid(after))
+        stored = StoredBraid(after)
     if secret is not None:
         root, links = _add_epoch(state, secret)
     epoch = message.epoch - 1
     place = _place(links, epoch)
-    if place:
+    if place > 1 or (place and links[0][8:40] != _SPENT):
         links = _forget_before(links, place)
-        place = _place(links, epoch)
+        place = 1
     link = links[place]
     _, send_key, index, receive_key, receive_index = LINK.unpack_from(link)
     index += 1
@@ -74,29 +73,26 @@ def send(state: Spqr, entropy: Entropy) -> tuple[Spqr, bytes, bytes]:
         raise LocalError("a post-quantum chain is used up; begin a new session")
     send_key, key = _chain_step(send_key, index)
     link = LINK.pack(epoch, send_key, index, receive_key, receive_index) + link[LINK.size :]
-    return (
-        Spqr(stored, next_chunk, root, state.initiator, _put(links, place, link)),
-        _encode(message, index),
-        key,
-    )
+    links = (*links[:place], link, *links[place + 1 :])
+    return Spqr(stored, next_chunk, root, initiator, links), _encode(message, index), key
 
 
 def receive(state: Spqr, pq_ratchet: bytes, work: Work) -> tuple[Spqr, bytes]:
     """(state, message key salt 32 B). DecodeError, DecryptionFailed, KeyRefused."""
     message, index = _decode(pq_ratchet)
-    stored, root, links = state.braid, state.root, state.links
-    before = stored.value.state
-    after, next_chunk, secret = braid.receive(before, state.next_chunk, message)
+    stored, next_chunk, root, initiator, links = state
+    before = stored.state
+    after, next_chunk, secret = braid.receive(before, next_chunk, message)
     if after is not before:
-        stored = Stored(Braid, Braid(after))
+        stored = StoredBraid(after)
     if secret is not None:
         root, links = _add_epoch(state, secret)
     place = _place(links, message.epoch - 1)
     link, key, grown = _take_key(links[place], index, work)
-    links = _put(links, place, link)
+    links = (*links[:place], link, *links[place + 1 :])
     if grown:
         links = skipped.bound(links, LINK.size, SKIPPED_KEYS_MAX)
-    return Spqr(stored, next_chunk, root, state.initiator, links), key
+    return Spqr(stored, next_chunk, root, initiator, links), key
 
 
 def _take_key(link: bytes, index: int, work: Work) -> tuple[bytes, bytes, bool]:
@@ -112,13 +108,16 @@ def _take_key(link: bytes, index: int, work: Work) -> tuple[bytes, bytes, bool]:
     if index - last > SKIP_AHEAD_MAX + 1:
         raise DecryptionFailed("a message is too far ahead", code="too-far-ahead")
     work.chain_steps += index - last
+    if index == last + 1:  # the next in order: nothing is skipped
+        chain_key, key = _chain_step(chain_key, index)
+        return LINK.pack(epoch, send_key, send_index, chain_key, index) + late, key, False
     entries = [late]
     for passed in range(last + 1, index):
         chain_key, key = _chain_step(chain_key, passed)
         entries.append(skipped.entry(passed, key))
     chain_key, key = _chain_step(chain_key, index)
     head = LINK.pack(epoch, send_key, send_index, chain_key, index)
-    return head + b"".join(entries), key, index > last + 1
+    return head + b"".join(entries), key, True
 
 
 def _add_epoch(state: Spqr, secret: Secret) -> tuple[bytes, tuple[bytes, ...]]:
@@ -149,14 +148,10 @@ def _epoch(link: bytes) -> int:
 
 
 def _place(links: tuple[bytes, ...], epoch: int) -> int:
-    place = epoch - _epoch(links[0])
+    place = epoch - int.from_bytes(links[0][:8], "big")
     if not 0 <= place < len(links):
         raise DecryptionFailed("the chains of a post-quantum epoch are gone", code="pq-epoch")
     return place
-
-
-def _put(links: tuple[bytes, ...], place: int, link: bytes) -> tuple[bytes, ...]:
-    return (*links[:place], link, *links[place + 1 :])
 
 
 def _chain_step(chain_key: bytes, index: int) -> tuple[bytes, bytes]:
@@ -166,10 +161,8 @@ def _chain_step(chain_key: bytes, index: int) -> tuple[bytes, bytes]:
 
 def _encode(message: Message, index: int) -> bytes:
     epoch, payload, place, chunk = message
-    parts = (b"\x01", varint(epoch), varint(index), bytes((payload,)))
-    if not chunk:
-        return b"".join(parts)
-    return b"".join((*parts, varint(place), chunk))
+    head = b"".join((b"\x01", varint(epoch), varint(index), _TYPES[payload]))
+    return b"".join((head, varint(place), chunk)) if chunk else head
 
 
 def _decode(data: bytes) -> tuple[Message, int]:
@@ -180,13 +173,12 @@ def _decode(data: bytes) -> tuple[Message, int]:
     index, position = read_varint(data, position)
     if epoch == 0 or index == 0:
         raise DecodeError("a message has no post-quantum key", code="no-pq-key")
-    kind, position = data[position : position + 1], position + 1
-    if not kind or kind[0] > Payload.CT2:
+    if position == len(data) or data[position] > Payload.CT2:
         raise DecodeError("a post-quantum message has an unknown type")
-    payload = _PAYLOADS[kind[0]]
+    payload = _PAYLOADS[data[position]]
     if payload not in CHUNKED:
         return Message(epoch, payload, 0, b""), index
-    place, position = read_varint(data, position)
+    place, position = read_varint(data, position + 1)
     chunk = data[position : position + CHUNK_BYTES]
     if place > CHUNK_INDEX_MAX or len(chunk) != CHUNK_BYTES:
         raise DecodeError("a post-quantum chunk is malformed")
@@ -194,3 +186,4 @@ def _decode(data: bytes) -> tuple[Message, int]:
 
 
 _PAYLOADS: Final = tuple(Payload)  # by their numbers, 0 to 6
+_TYPES: Final = tuple(bytes((payload,)) for payload in Payload)

@@ -74,5 +74,4 @@ def decrypt(
 
 
 def _mac(key: bytes, parties: Parties, body: bytes) -> bytes:
-    data = b"".join((parties.sender_identity, parties.receiver_identity, body))
-    return hmac_sha256(key, data)[:MAC_BYTES]
+    return hmac_sha256(key, parties.sender_identity + parties.receiver_identity + body)[:MAC_BYTES]
