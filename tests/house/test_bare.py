@@ -68,6 +68,12 @@ def test_every_module_of_the_library_imports(unpacked_wheel: Path) -> None:
     assert rooms <= {"codec", "crypto", "protocol", "errors", "limits"}
 
 
+def test_a_group_lives(unpacked_wheel: Path) -> None:
+    """The session of docs/mls.md, with a clock and a randomness that need nothing else either."""
+    code = next(code for place, code in blocks() if place.startswith("docs/mls.md"))
+    run_bare(code, unpacked_wheel)
+
+
 def test_the_readme_session_runs(unpacked_wheel: Path) -> None:
     code = next(
         code for place, code in blocks() if place.startswith("README.md") and "pairwise.begin" in code

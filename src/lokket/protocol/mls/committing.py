@@ -42,7 +42,7 @@ from lokket.protocol.mls.proposals import (
 )
 from lokket.protocol.mls.proposed import Proposed
 from lokket.protocol.mls.receiving import keep_proposal, proposal_changes
-from lokket.protocol.mls.settings import Identity
+from lokket.protocol.mls.settings import FindPSK, Identity, Settings
 from lokket.protocol.mls.structs import LeafNode, UpdateSource
 from lokket.protocol.mls.transition import Ingredients, Next, ask, find_psks, next_epoch, provisional_context
 from lokket.protocol.mls.validation import check_support, check_unique
@@ -186,28 +186,53 @@ def commit(
     now_s: int,
     entropy: Entropy,
     *,
-    origin: PreSharedKeyID | None = None,
+    origin: tuple[PreSharedKeyID, bytes] | None = None,
 ) -> tuple[GroupState, Sent]:
     """(state in which the commit is pending, what to send). LocalError: others would refuse it.
 
-    ``origin`` is the key of the group that this one reinitialises or branches off, in its first commit.
+    ``origin`` is id and key of the group that this one follows or branches off, in its first commit.
     """
     state.require_active()
-    own = Member(state.leaf_index)
+    own, settings = Member(state.leaf_index), state.settings
+    if state.pending is not None:
+        raise LocalError("a commit of ours is pending: merge or discard it first")
     proposals = choose(state) if options.waiting else []
     proposals += [Proposed(one, own, None, options.authenticated_data) for one in by_value]
     try:
         check_list(proposals, state.leaf_index, _ground(state, now_s))
         for one in proposals:
-            ask(state.settings, proposal_changes(state, one))
+            ask(settings, proposal_changes(state, one))
     except RemoteError as error:
         raise LocalError(f"this commit would be refused: {error}") from error
     if origin is not None:
-        proposals.append(Proposed(PreSharedKey(origin), own))
+        proposals.append(Proposed(PreSharedKey(origin[0]), own))
+        settings = replace(settings, find_psk=_also(settings, origin))
     applied = apply(state.tree, state.context.extensions, proposals)
+    try:
+        psk_secret = find_psks(state.suite, settings, state, applied.psks)
+    except RemoteError as error:
+        raise LocalError(f"this commit would be refused: {error}") from error
     with_path = options.path or options.identity is not None or path_required(proposals)
-    made = _advance(state, tuple(proposals), applied, options, entropy, with_path=with_path)
+    plan = _Plan(tuple(proposals), applied, options, with_path, psk_secret)
+    made = _advance(state, plan, entropy)
     return _finish(state, made, applied, options, entropy)
+
+
+def _also(settings: Settings, origin: tuple[PreSharedKeyID, bytes]) -> FindPSK:
+    """``find_psk`` that knows one key more."""
+    known, secret = origin
+    return lambda psk: secret if psk == known.psk else settings.find_psk(psk)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A commit whose proposals are valid."""
+
+    proposals: tuple[Proposed, ...]
+    applied: Applied
+    options: CommitOptions
+    with_path: bool
+    psk_secret: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,19 +245,12 @@ class _Made:
     signature_private: bytes
 
 
-def _advance(
-    state: GroupState,
-    proposals: tuple[Proposed, ...],
-    applied: Applied,
-    options: CommitOptions,
-    entropy: Entropy,
-    *,
-    with_path: bool,
-) -> _Made:
-    suite, tree = state.suite, applied.tree
+def _advance(state: GroupState, plan: _Plan, entropy: Entropy) -> _Made:
+    suite, applied, options = state.suite, plan.applied, plan.options
+    tree = applied.tree
     template, signature_private = _template(state, options.identity)
     new: treekem.NewPath | None = None
-    if with_path:
+    if plan.with_path:
         keys = treekem.LeafKeys(state.leaf_index, template, signature_private, state.context.group_id)
         new = treekem.new_path(suite, tree, keys, entropy)
         tree = new.tree
@@ -246,7 +264,9 @@ def _advance(
     sealed: UpdatePath | None = None
     if new is not None:
         sealed = treekem.seal_path(suite, new, applied.new_leaves, context.encoded, entropy)
-    items = tuple(one.proposal if one.reference is None else Reference(one.reference) for one in proposals)
+    items = tuple(
+        one.proposal if one.reference is None else Reference(one.reference) for one in plan.proposals
+    )
     handshake = options.handshake or state.settings.handshake
     given = frame(state, Commit(items, sealed), options.authenticated_data, handshake)
     ingredients = Ingredients(
@@ -255,7 +275,7 @@ def _advance(
         state.epoch.interim_transcript_hash,
         state.epoch.secrets.init_secret,
         suite.zeros if new is None else new.commit_secret,
-        find_psks(suite, state.settings, state, applied.psks),
+        plan.psk_secret,
     )
     following = next_epoch(suite, ingredients, given)
     auth = replace(given.auth, confirmation_tag=following.epoch.confirmation_tag)

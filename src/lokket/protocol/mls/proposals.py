@@ -20,11 +20,15 @@ class ResumptionUsage(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class ExternalPSK:
+    """A key that the application shares out; its id is opaque (section 8.4)."""
+
     psk_id: tls.Opaque
 
 
 @dataclass(frozen=True, slots=True)
 class ResumptionPSK:
+    """The resumption secret of an epoch of this group or, where usage is reinit or branch, of another."""
+
     usage: Annotated[ResumptionUsage, tls.Uint(1)]
     psk_group_id: tls.Opaque
     psk_epoch: tls.U64
@@ -55,26 +59,36 @@ class PSKLabel:
 
 @dataclass(frozen=True, slots=True)
 class Add:
+    """A client is to become a member (section 12.1.1)."""
+
     key_package: KeyPackage
 
 
 @dataclass(frozen=True, slots=True)
 class Update:
+    """A member is to have this leaf (section 12.1.2)."""
+
     leaf_node: LeafNode
 
 
 @dataclass(frozen=True, slots=True)
 class Remove:
+    """A member is to go (section 12.1.3)."""
+
     removed: tls.U32  # leaf index
 
 
 @dataclass(frozen=True, slots=True)
 class PreSharedKey:
+    """A key is to be mixed into the next epoch (section 12.1.4)."""
+
     psk: PreSharedKeyID
 
 
 @dataclass(frozen=True, slots=True)
 class ReInit:
+    """The group is to end, and to go on with these parameters (section 12.1.5)."""
+
     group_id: tls.Opaque
     version: tls.U16
     cipher_suite: tls.U16
@@ -83,11 +97,15 @@ class ReInit:
 
 @dataclass(frozen=True, slots=True)
 class ExternalInit:
+    """The init secret that an external commit brings (section 12.1.6)."""
+
     kem_output: tls.Opaque
 
 
 @dataclass(frozen=True, slots=True)
 class GroupContextExtensions:
+    """The group is to have these extensions, and no others (section 12.1.7)."""
+
     extensions: Extensions
 
 

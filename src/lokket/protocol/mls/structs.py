@@ -241,6 +241,8 @@ class ExternalSender:
 
 @dataclass(frozen=True, slots=True)
 class ExternalSenders:
+    """Section 12.1.8.1: an external sender is named by its place in this list."""
+
     senders: tuple[ExternalSender, ...] = field(default=())
 
 

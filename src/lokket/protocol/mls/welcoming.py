@@ -156,7 +156,8 @@ def _ours(suite: CipherSuite, welcome: Welcome, own: Sequence[OwnKeyPackage]) ->
     WELCOME_FOR_US.broken()
 
 
-def _origins(psks: Sequence[PreSharedKeyID]) -> list[ResumptionPSK]:
+def origins(psks: Sequence[PreSharedKeyID]) -> list[ResumptionPSK]:
+    """The keys among these that say which group this one comes from."""
     return [
         one.psk
         for one in psks
@@ -165,7 +166,7 @@ def _origins(psks: Sequence[PreSharedKeyID]) -> list[ResumptionPSK]:
 
 
 def _check_origin_count(psks: Sequence[PreSharedKeyID]) -> None:
-    WELCOME_ONE_ORIGIN.require(len(_origins(psks)) <= 1)
+    WELCOME_ONE_ORIGIN.require(len(origins(psks)) <= 1)
 
 
 def received_tree(info: GroupInfo, beside: bytes | None) -> RatchetTree:
@@ -199,7 +200,7 @@ def join(
     suite, info, own = invitation.suite, invitation.info, invitation.own
     context = info.group_context
     GROUP_ID_NEW.require(context.group_id not in in_use)
-    WELCOME_ONE_ORIGIN.require(not _origins(invitation.secrets.psks) or context.epoch == 1)
+    WELCOME_ONE_ORIGIN.require(not origins(invitation.secrets.psks) or context.epoch == 1)
     tree = received_tree(info, ratchet_tree)
     check_joined(suite, settings, info, tree)
     leaf_index = own_leaf_index(tree, own.key_package.leaf_node)
