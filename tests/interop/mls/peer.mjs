@@ -59,6 +59,27 @@ async function registerSuite({ id, name, kem, kdf, aead, hash, signature, derive
   impls.set(name, impl);
 }
 
+// ts-mls 1.6.4 takes the data of external_pub for the key itself; RFC 9420 section 12.4.3.2 has a struct with opaque<V>.
+function wrapped(key) {
+  if (key.length < 64) return Uint8Array.of(key.length, ...key);
+  if (key.length < 16384) return Uint8Array.of(0x40 | (key.length >> 8), key.length & 255, ...key);
+  throw new Error("a key is too long");
+}
+const unwrapped = (data) => data.slice(1 << (data[0] >> 6));
+const exportsWrapped = (cs) => ({
+  ...cs,
+  hpke: { ...cs.hpke, exportPublicKey: async (key) => wrapped(await cs.hpke.exportPublicKey(key)) },
+});
+function importsWrapped(cs) {
+  let first = true; // joinGroupExternal imports the external_pub before any other key
+  const importPublicKey = async (data) => {
+    const given = first ? unwrapped(data) : data;
+    first = false;
+    return cs.hpke.importPublicKey(given);
+  };
+  return { ...cs, hpke: { ...cs.hpke, importPublicKey } };
+}
+
 function suiteName(v) {
   if (v === undefined) return "MLS_128_DHKEMX25519_AES128GCM_SHA256_Ed25519";
   if (typeof v === "string") return v;
@@ -66,8 +87,22 @@ function suiteName(v) {
   if (!hit) throw new Error(`unknown ciphersuite ${v}`);
   return hit[0];
 }
+// ts-mls 1.6.4 makes compressed ECDSA public keys; RFC 9420 section 5.1.1 wants uncompressed points. It verifies with both.
+const curves = { 2: "p256", 5: "p521", 7: "p384" };
+async function uncompressed(impl, id) {
+  if (!(id in curves)) return impl;
+  const curve = (await import("@noble/curves/nist.js"))[curves[id]];
+  const keygen = async () => {
+    const { signKey, publicKey } = await impl.signature.keygen();
+    return { signKey, publicKey: curve.Point.fromBytes(publicKey).toBytes(false) };
+  };
+  return { ...impl, signature: { ...impl.signature, keygen } };
+}
 async function suiteImpl(name) {
-  if (!impls.has(name)) impls.set(name, await mls.getCiphersuiteImpl(mls.getCiphersuiteFromName(name)));
+  if (!impls.has(name)) {
+    const impl = await mls.getCiphersuiteImpl(mls.getCiphersuiteFromName(name));
+    impls.set(name, await uncompressed(impl, mls.ciphersuites[name]));
+  }
   return impls.get(name);
 }
 function pick(map, handle, kind) {
@@ -267,14 +302,14 @@ const commands = {
     const g = pick(groups, req.group, "group");
     const cs = await suiteImpl(g.suite);
     const make = (req.tree ?? true) ? mls.createGroupInfoWithExternalPubAndRatchetTree : mls.createGroupInfoWithExternalPub;
-    return { group_info: pack("mls_group_info", "groupInfo", await make(g.state, [], cs)) };
+    return { group_info: pack("mls_group_info", "groupInfo", await make(g.state, [], exportsWrapped(cs))) };
   },
   async join_external(req) {
     const k = pick(keyPackages, req.key_package_handle, "key package");
     const cs = await suiteImpl(k.suite);
     const { groupInfo } = parse(raw(req.group_info, "group_info"), "mls_group_info");
     const tree = req.ratchet_tree ? decodeRatchetTree(raw(req.ratchet_tree, "ratchet_tree"), 0)[0] : undefined;
-    const r = await mls.joinGroupExternal(groupInfo, k.pub, k.priv, req.resync ?? false, cs, tree, clientConfig(req));
+    const r = await mls.joinGroupExternal(groupInfo, k.pub, k.priv, req.resync ?? false, importsWrapped(cs), tree, clientConfig(req));
     const handle = req.as_group ?? fresh("g");
     const g = { suite: k.suite };
     install(handle, g, r.newState);

@@ -1,7 +1,8 @@
 """Rules for proposals, by themselves and as the list of a commit (RFC 9420 sections 12.1, 12.2 and 12.4).
 
 The rules of 12.2 are numbered in its order; 12.2-1 ("each by itself") is section 12.1, 12.2-12 ("the tree
-afterwards") is ``validation.py``, and 12.2-11 (types beyond the RFC) holds since none decodes.
+afterwards") is ``validation.py``, and 12.2-11 (types beyond the RFC) holds since none decodes. Whether a
+joiner may replace the member that it removes is the credential hook's to say.
 """
 
 from __future__ import annotations
@@ -55,7 +56,6 @@ KNOWN_REFERENCE: Final = Rule("12.2-13", "a reference is to a proposal that we r
 ONE_EXTERNAL_INIT: Final = Rule("12.2-21", "an external commit has one ExternalInit")
 ONE_RESYNC: Final = Rule("12.2-22", "an external commit has one Remove at most")
 EXTERNAL_LIST: Final = Rule("12.2-23", "an external commit has ExternalInit, Remove and keys alone")
-RESYNC_SELF: Final = Rule("12.2-24", "the application lets the joiner replace whom it removes")
 
 PATH_PRESENT: Final = Rule("12.4-1", "a commit has a path unless all that it has may go without")
 PATH_SOURCE_KEY: Final = Rule("12.4.2-1", "a path has another leaf key than the leaf before")

@@ -31,7 +31,6 @@ from lokket.protocol.mls.structs import (
 )
 from lokket.protocol.mls.suite import CipherSuite
 
-CREDENTIAL: Final = Rule("7.3-1", "the application accepts the credential of a leaf")
 LEAF_SIGNATURE: Final = Rule("7.3-2", "a leaf is signed by its signature key")
 REQUIRED: Final = Rule("7.3-3", "members support what the group requires")
 CREDENTIAL_TYPES: Final = Rule("7.3-4", "members support the credential types of all members")
