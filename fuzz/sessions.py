@@ -59,7 +59,7 @@ def decode_prekey_message(data: bytes) -> object:
 
 @cache
 def pq_states() -> tuple[spqr.Spqr, ...]:
-    """A side of a conversation in each of the Braid's eleven states, in a fixed order."""
+    """A side of a conversation in each of the Braid's states, in a fixed order."""
     entropy = SeededEntropy("fuzz")
     found: dict[str, spqr.Spqr] = {}
     for lost in (0, 1):  # loss in one direction brings about the states that order alone never reaches

@@ -28,8 +28,9 @@ _STYLE: Final = (
 
 _PLACES: Final[dict[type[states.State], tuple[int, int]]] = {
     states.KeysUnsampled: (30, 70),
-    states.KeysSampled: (30, 180),
-    states.HeaderSent: (30, 290),
+    states.KeysDrawn: (30, 155),
+    states.KeysSampled: (30, 240),
+    states.HeaderSent: (30, 325),
     states.Ct1Received: (30, 400),
     states.EkSentCt1Received: (30, 510),
     states.NoHeaderReceived: (600, 510),
@@ -61,7 +62,7 @@ class Box(NamedTuple):
 
 
 def braid_svg() -> str:
-    """Eleven states: what each sends, and every transition with its event."""
+    """Every state: what it sends, and every transition with its event."""
     assert set(_PLACES) == {kind for kind, _ in braid.TRANSITIONS}, "a state has no place"
     parts = [
         _text(30, 30, "makes the key of the epoch", "name"),
@@ -77,7 +78,7 @@ def braid_svg() -> str:
 
 
 def _sends(kind: type[states.State]) -> str:
-    if kind in braid.ON_SEND:
+    if kind in braid.ON_SEND and kind not in braid.SENDS:
         return f"on sending: {braid.ON_SEND[kind].name}"
     payload, field = braid.SENDS[kind]
     return f"sends {payload.name}" + (f": chunks of {field}" if field else "")

@@ -64,6 +64,14 @@ Halves: TypeAlias = tuple[Sequence[int], Sequence[int]]
 """A polynomial: its 128 even and its 128 odd coefficients."""
 
 
+def rho_of_seed(seed: bytes) -> bytes:
+    """rho, 32 bytes, of the ML-KEM-768 key of a 64-byte seed d || z: all of a key that takes no arithmetic.
+
+    FIPS 203 algorithm 13, line 1: (rho, sigma) = G(d || k).
+    """
+    return hashlib.sha3_512(seed[:32] + bytes((_768.k,))).digest()[:SEED_BYTES]
+
+
 def header(public_key: bytes) -> bytes:
     """rho || SHA3-256(ek), 64 bytes, of an ML-KEM-768 public key (1184 B)."""
     return public_key[VECTOR_768_BYTES:] + hashlib.sha3_256(public_key).digest()

@@ -26,7 +26,6 @@ _INNER_REST = bytes((0x36,)) * 32  # of a block of 64 bytes, after a key of 32
 _OUTER_REST = bytes((0x5C,)) * 32
 _ZERO_INNER = 2 * _INNER_REST
 _ZERO_OUTER = 2 * _OUTER_REST
-_NUMBERS = tuple(bytes((number,)) for number in range(256))
 _PADDING = tuple(bytes((size,)) * size for size in range(17))
 
 
@@ -67,7 +66,7 @@ def hkdf_sha256(key_material: bytes, *, salt: bytes | None, info: bytes, length:
     second = _sha256(outer + _sha256(inner + block + info + b"\x02").digest()).digest()
     output, block = block + second, second
     for number in range(3, -(-length // 32) + 1):
-        block = _sha256(outer + _sha256(inner + block + info + _NUMBERS[number]).digest()).digest()
+        block = _sha256(outer + _sha256(inner + block + info + bytes((number,))).digest()).digest()
         output += block
     return output[:length]
 

@@ -10,7 +10,8 @@ import pytest
 
 from lokket.codec import tls
 from lokket.codec.tls import opaque
-from lokket.crypto import erasure
+from lokket.crypto import erasure, mlkem
+from lokket.crypto.keys import MLKEMKeyPair
 from lokket.errors import DecodeError, DecryptionFailed, KeyRefused, RemoteError
 from lokket.protocol.pairwise import braid, braid_states
 from lokket.protocol.pairwise.braid import (
@@ -33,6 +34,8 @@ from lokket.protocol.pairwise.braid_states import (
     EkReceivedCt1Sampled,
     EkSentCt1Received,
     HeaderReceived,
+    KeysDrawn,
+    KeysSampled,
     KeysUnsampled,
     NoHeaderReceived,
     State,
@@ -130,7 +133,7 @@ def test_epochs_come_whatever_is_lost_or_late(loss: float, window: int, share: f
 
 
 def test_every_state_and_every_transition_is_walked() -> None:
-    """Over many schedules all eleven states and all moves of the table occur, and no others."""
+    """Over many schedules all states and all moves of the table occur, and no others."""
     walked: set[tuple[type, type]] = set()
     for seed in range(12):
         chance = random.Random(seed)
@@ -160,9 +163,9 @@ def test_every_state_and_every_transition_is_walked() -> None:
 def test_the_tables_are_closed() -> None:
     """Every state sends; every event of a state has its row; every row has an event that leads to it."""
     states = set(STATES.values())
-    assert len(states) == 11
+    assert len(states - {KeysDrawn}) == 11
     assert set(SENDS) | set(ON_SEND) == states
-    assert not set(SENDS) & set(ON_SEND)
+    assert set(SENDS) & set(ON_SEND) == {KeysDrawn}
     reachable = {(state, event) for state, event in ON_SEND.items()}
     for (state, _), taking in TAKES.items():
         assert taking.complete or taking.more
@@ -279,6 +282,34 @@ def test_a_state_continues_its_chunks_where_the_one_before_stopped() -> None:
     assert (message.payload, message.place) == (Payload.EK_CT1_ACK, place)
 
 
+def test_a_key_is_made_by_the_second_message() -> None:
+    """The header's first chunk is rho, which the seed gives at once; with the others it is the header."""
+    alice, bob = parties()
+    first = alice.send()
+    assert isinstance(alice.state, KeysDrawn)
+    drawn = alice.entropy.drawn
+    second = alice.send()
+    assert isinstance(alice.state, KeysSampled)
+    assert alice.entropy.drawn == drawn
+    assert (first.place, second.place) == (0, 1)
+    public = MLKEMKeyPair(768, alice.state.seed).public
+    assert first.chunk + second.chunk == mlkem.header(public) == alice.state.header_and_mac[:64]
+    bob.receive(first)
+    bob.receive(second)
+    bob.receive(alice.send())
+    assert isinstance(bob.state, HeaderReceived)
+
+
+def test_a_drawn_key_takes_no_ciphertext() -> None:
+    """Nobody can encapsulate to a third of a header."""
+    alice, _ = parties()
+    alice.send()
+    before = alice.state
+    for payload in Payload:
+        alice.receive(Message(1, payload, 0, b"\x5a" * 32))
+    assert braid_states.encode(alice.state) == braid_states.encode(before)
+
+
 def test_a_new_message_starts_at_its_first_chunk() -> None:
     party, other = until(KeysUnsampled, seed="start")
     if party.state.epoch == 1:
@@ -292,7 +323,7 @@ def test_a_new_message_starts_at_its_first_chunk() -> None:
 def test_stored_states_of_the_wrong_size_are_refused(size: int) -> None:
     stored = tls.encode(Braid(braid.start(SECRET, initiator=True)))
     damaged = stored[:size] if size < len(stored) else stored + b"\x00"
-    for wrong in (damaged, b"\x0c" + stored[1:], b"\x00" + stored[1:]):
+    for wrong in (damaged, b"\x0d" + stored[1:], b"\x00" + stored[1:]):
         with pytest.raises(RemoteError):
             tls.decode(Braid, wrong)
         with pytest.raises(DecodeError):
@@ -318,6 +349,8 @@ def test_stored_chunks_are_bounded_and_in_the_shortest_form() -> None:
 
 def test_states_show_no_secret() -> None:
     alice, _ = parties()
+    alice.send()
+    assert repr(alice.state) == "KeysDrawn(…)"
     alice.send()
     assert repr(alice.state) == "KeysSampled(…)"
     assert repr(Secret(1, b"secret")) == "Secret(1, …)"

@@ -2,8 +2,10 @@
 
 Source: signal.org/docs/specifications/mlkembraid, revision 1, with libsignal's labels and the transitions
 its code has where the text differs (``EkSentCt1Received`` says Ct1Ack, ``Ct1Acknowledged`` takes Ek, a
-higher epoch is refused). What a state sends, takes and becomes stands in the three tables at the end;
-nothing else decides. Knows no message keys: it yields one secret per epoch to ``spqr``.
+higher epoch is refused). A key pair is made by the second message that sends its header: the first chunk
+is rho, which the seed gives at once, and who gets no answer has not paid for a key. What a state sends,
+takes and becomes stands in the three tables at the end; nothing else decides. Knows no message keys: it
+yields one secret per epoch to ``spqr``.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ from lokket.protocol.pairwise.braid_states import (
     EkSentCt1Received,
     HeaderReceived,
     HeaderSent,
+    KeysDrawn,
     KeysSampled,
     KeysUnsampled,
     NoHeaderReceived,
@@ -77,7 +80,8 @@ class Secret(NamedTuple):
 class Event(Enum):
     """What moves a state on; a chunk that completes nothing and starts nothing is no event."""
 
-    KEYS_SAMPLED = "sends: makes a key pair"
+    KEYS_DRAWN = "sends: draws the seed of a key pair"
+    KEYS_SAMPLED = "sends again: makes the key pair"
     CT1_STARTED = "first chunk of ct1"
     CT1_COMPLETE = "last chunk of ct1"
     CT2_STARTED = "first chunk of ct2"
@@ -107,12 +111,16 @@ def send(state: State, index: int, entropy: Entropy) -> tuple[State, int, Messag
     secret = None
     event = ON_SEND.get(type(state))
     if event is not None:
-        state, secret = _move(state, event, entropy.draw(64 if event is Event.KEYS_SAMPLED else 32))
-        index = 0
+        drawn = entropy.draw(_DRAWS[event]) if event in _DRAWS else b""
+        state, secret = _move(state, event, drawn)
+        index = 0 if drawn else index
     payload, field = SENDS[type(state)]
     if not field:
         return state, 0, Message(state.epoch, payload, 0, b""), secret
-    chunk = erasure.chunk(getattr(state, field), index)
+    if field == "seed":
+        chunk = mlkem.rho_of_seed(getattr(state, field))
+    else:
+        chunk = erasure.chunk(getattr(state, field), index)
     return state, index + 1 & _INDEX_MASK, Message(state.epoch, payload, index, chunk), secret
 
 
@@ -179,12 +187,16 @@ def _move(state: State, event: Event, data: bytes) -> Stepped:
 # --- what the rows do: (state, drawn bytes, chunks or the complete message) -> (state, secret) ---
 
 
-def _sample_keys(state: KeysUnsampled, seed: bytes) -> Stepped:
-    public = MLKEMKeyPair(768, seed).public
+def _draw_keys(state: KeysUnsampled, seed: bytes) -> Stepped:
+    return KeysDrawn(state.epoch, state.authenticator, seed), None
+
+
+def _sample_keys(state: KeysDrawn, _: bytes) -> Stepped:
+    public = MLKEMKeyPair(768, state.seed).public
     key_header = mlkem.header(public)
     mac = _header_mac(state.authenticator, state.epoch, key_header)
     vector = public[: mlkem.VECTOR_768_BYTES]
-    return KeysSampled(state.epoch, state.authenticator, seed, vector, key_header + mac), None
+    return KeysSampled(state.epoch, state.authenticator, state.seed, vector, key_header + mac), None
 
 
 def _start_ct1(state: KeysSampled, chunks: bytes) -> Stepped:
@@ -301,12 +313,16 @@ _CT1_CHUNKS: Final = mlkem.CT1_768_BYTES // erasure.CHUNK_BYTES
 _CT2_CHUNKS: Final = (mlkem.CT2_768_BYTES + MAC_BYTES) // erasure.CHUNK_BYTES
 
 ON_SEND: Final[Mapping[type[State], Event]] = {
-    KeysUnsampled: Event.KEYS_SAMPLED,
+    KeysUnsampled: Event.KEYS_DRAWN,
+    KeysDrawn: Event.KEYS_SAMPLED,
     HeaderReceived: Event.CT1_SAMPLED,
 }
 """States that move on because they send."""
 
+_DRAWS: Final = {Event.KEYS_DRAWN: 64, Event.CT1_SAMPLED: mlkem.MESSAGE_BYTES}
+
 SENDS: Final[Mapping[type[State], tuple[Payload, str]]] = {
+    KeysDrawn: (Payload.HDR, "seed"),  # its first chunk alone, which is rho
     KeysSampled: (Payload.HDR, "header_and_mac"),
     HeaderSent: (Payload.EK, "vector"),
     Ct1Received: (Payload.EK_CT1_ACK, "vector"),
@@ -337,7 +353,8 @@ TAKES: Final[Mapping[tuple[type[State], Payload], Taking]] = {
 """What a state does with a payload of its own epoch; a pair that is not here is ignored."""
 
 TRANSITIONS: Final[Mapping[tuple[type[State], Event], Transition]] = {
-    (KeysUnsampled, Event.KEYS_SAMPLED): Transition(KeysSampled, _sample_keys),
+    (KeysUnsampled, Event.KEYS_DRAWN): Transition(KeysDrawn, _draw_keys),
+    (KeysDrawn, Event.KEYS_SAMPLED): Transition(KeysSampled, _sample_keys),
     (KeysSampled, Event.CT1_STARTED): Transition(HeaderSent, _start_ct1),
     (HeaderSent, Event.CT1_COMPLETE): Transition(Ct1Received, _complete_ct1),
     (Ct1Received, Event.CT2_STARTED): Transition(EkSentCt1Received, _start_ct2),

@@ -1,7 +1,8 @@
-"""The eleven states of the ML-KEM Braid, each with the data it needs and no other.
+"""The states of the ML-KEM Braid, each with the data it needs and no other.
 
-Source: signal.org/docs/specifications/mlkembraid, revision 1. One party walks the first five (it makes
-the key), the other the last six (it encapsulates); after an epoch they change places. ``chunks`` holds
+Source: signal.org/docs/specifications/mlkembraid, revision 1. One party walks the first six (it makes
+the key), the other the last six (it encapsulates); after an epoch they change places. They are the
+specification's eleven, and ``KeysDrawn``, which it does not tell from ``KeysSampled``. ``chunks`` holds
 what a decoder has so far: entries of a chunk index (uint16) and 32 bytes. The index of the next chunk to
 send is kept beside the state, as it changes with every message. The order of fields is the stored format.
 """
@@ -43,6 +44,15 @@ class KeysUnsampled:
 
     epoch: U64
     authenticator: Authenticator
+
+
+@value
+class KeysDrawn:
+    """Sent the first chunk of the header, for which the seed is enough; the key pair is still to be made."""
+
+    epoch: U64
+    authenticator: Authenticator
+    seed: Bytes64
 
 
 @value
@@ -154,6 +164,7 @@ class Ct2Sampled:
 
 State: TypeAlias = (
     KeysUnsampled
+    | KeysDrawn
     | KeysSampled
     | HeaderSent
     | Ct1Received
@@ -178,6 +189,7 @@ STATES: Final[dict[int, type[State]]] = {
     9: EkReceivedCt1Sampled,
     10: Ct1Acknowledged,
     11: Ct2Sampled,
+    12: KeysDrawn,
 }
 """Tags of the stored format."""
 
