@@ -27,6 +27,12 @@ _REQUESTS: Final = (
     api.Send(_ENVELOPES),
     api.Acknowledge((_ID,)),
     api.DeleteAccount(b"signature"),
+    api.BeginBlob(_ID, 70_000),
+    api.PutBlobPart(_ID, 65_536, b"part"),
+    api.CommitBlob(_ID),
+    api.ListBlobs(),
+    api.FetchBlobPart(_ID, 65_536),
+    api.DeleteBlob(_ID),
     api.Ping(),
 )
 _ANSWERS: Final = (
@@ -36,6 +42,9 @@ _ANSWERS: Final = (
     api.Bundle(b"bundle"),
     api.NameRecord(_HASHES[0], b"claim"),
     api.Sent((api.Deposited(_ID, ""),)),
+    api.BlobHeld(_ID, 70_000, 65_536, committed=False, expires_s=_TIME_S),
+    api.Blobs((api.BlobHeld(_ID, 70_000, 70_000, committed=True, expires_s=_TIME_S),)),
+    api.BlobPart(b"part"),
     api.Refused(api.UNKNOWN, "no such account", 5),
     api.Hello((1,), "https://relay.example", *_HASHES[:2], bytes(64), _TIME_S * 1000, True),
     api.Deliver(tuple(map(api.encode, _ENVELOPES))),

@@ -119,6 +119,12 @@ OPERATOR_INVITES_OPEN_MAX: Final = 1_000
 ADMISSION_LOAD_MAX: Final = 4.0  # above it per processor, no new accounts
 ADMISSION_MEMORY_MIN_BYTES: Final = 200 * 1024 * 1024  # available; with less, no new accounts
 ADMISSION_DISK_MIN_BYTES: Final = 1024 * 1024 * 1024  # free; with less, no new accounts
+BLOB_PART_MAX_BYTES: Final = 256 * 1024  # of one request or answer
+BLOBS_MAX: Final = 40  # per account: three of each device, and some on their way
+BLOBS_MAX_BYTES: Final = 256 * 1024 * 1024  # per account
+BLOB_DAYS: Final = 180  # from the end of its upload
+UPLOAD_VALID_H: Final = 24  # an upload that does not end is deleted
+EXPIRE_BLOBS_PER_UPKEEP: Final = 4
 
 # --- client ---
 ARGON2_MEMORY_MAX_KIB: Final = 1024 * 1024  # what a vault's key file may ask for
@@ -144,7 +150,7 @@ BACKUP_MEMORY_KIB: Final = 256 * 1024  # Argon2id over a backup's passphrase
 BACKUP_PASSES: Final = 3
 BACKUP_LANES: Final = 4
 BACKUP_MEMORY_MIN_KIB: Final = 64 * 1024  # an archive that asks for less is refused: a downgrade
-BACKUPS_KEPT: Final = 3  # in the folder of automatic backups
+BACKUPS_KEPT: Final = 3  # of one device: in the folder of automatic backups, or at the relay
 BACKUP_EVERY_S: Final = DAY_S
 BACKUP_FIRST_LOOK_S: Final = 5  # whether one is due, after the vault was opened for longer
 BACKUP_LOOK_S: Final = 600
@@ -191,6 +197,9 @@ assert UPKEEP_S < CLOCK_STEP_MAX_S <= CLOCK_EVEN_S
 assert ENVELOPE_BODY_MAX_BYTES < DELIVER_FRAME_MAX_BYTES < FRAME_MAX_BYTES
 assert DELIVER_FRAME_MAX_BYTES <= DELIVER_UNACKNOWLEDGED_MAX_BYTES
 assert FRAME_BEFORE_LOGIN_MAX_BYTES <= FRAME_MAX_BYTES
+assert BLOB_PART_MAX_BYTES <= FRAME_MAX_BYTES // 2
+assert DEVICES_MAX * (BACKUPS_KEPT + 1) <= BLOBS_MAX
+assert BACKUP_EVERY_S <= UPLOAD_VALID_H * 3_600 < BACKUP_LATE_S < BLOB_DAYS * DAY_S
 assert BACKUP_MEMORY_MIN_KIB <= BACKUP_MEMORY_KIB <= ARGON2_MEMORY_MAX_KIB
 assert BACKUP_EVERY_S < BACKUP_LATE_S
 assert BACKUP_PASSES <= ARGON2_PASSES_MAX

@@ -120,7 +120,7 @@ def first_schema(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
     asyncio.run(fill())
     connection = apsw.Connection(str(path))
-    connection.execute("DROP TABLE rulings; PRAGMA user_version = 1")
+    connection.execute("DROP TABLE rulings; DROP TABLE blobs; DROP TABLE blob_parts; PRAGMA user_version = 1")
     connection.close()
     monkeypatch.setattr(schema, "MIGRATIONS", (*now, *LATER))
     return path

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import getpass
 import sys
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final, TypeVar
 
 import typer
 
@@ -14,20 +15,27 @@ from lokket.apps import output
 from lokket.apps.account import Timeout
 from lokket.apps.output import Output, clock
 from lokket.apps.session import Session, command, default_command, read_passphrase, text_argument
-from lokket.client import backup
+from lokket.client import backup, relay_backups
 from lokket.client import export as exports
 from lokket.client.backup import ArchiveFile, Made, Restored
 from lokket.client.client import Client, NotReached
 from lokket.client.rehearsal import verify as rehearse
 from lokket.client.vault import DATABASE
 from lokket.engine import backups, events
+from lokket.engine.records import BackupState
 from lokket.errors import LocalError
 from lokket.protocol.backup import read_backup_code, unlock
 from lokket.system import SystemEntropy, now_ms
 
-_SETTLE_S: Final = 10.0
+T = TypeVar("T")
 
-File = Annotated[Path, typer.Argument(metavar="FILE", help="The backup.")]
+_SETTLE_S: Final = 10.0
+_FETCH_S: Final = 60.0
+
+File = Annotated[
+    Path | None, typer.Argument(metavar="[FILE]", help="The backup; none with --relay.", show_default=False)
+]
+AtRelay = Annotated[bool, typer.Option("--relay", help="The place is your relay, and no file.")]
 Code = Annotated[str, typer.Option(help="The backup's code; '-' reads it from standard input.")]
 ByPassphrase = Annotated[
     bool, typer.Option("--backup-passphrase", help="Open it by its passphrase, typed, not by its code.")
@@ -53,8 +61,12 @@ def register(app: typer.Typer, backup_app: typer.Typer) -> None:
 
 async def create(
     session: Session,
-    target: Annotated[Path, typer.Argument(metavar="FILE|FOLDER", help="Where it is to be.")],
+    target: Annotated[
+        Path | None,
+        typer.Argument(metavar="[FILE|FOLDER]", help="Where it is to be.", show_default=False),
+    ] = None,
     *,
+    at_relay: AtRelay = False,
     by_passphrase: Annotated[
         bool,
         typer.Option("--backup-passphrase", help="A passphrase opens it, too: weaker than the code alone."),
@@ -63,10 +75,12 @@ async def create(
     new_key: Annotated[
         bool, typer.Option("--new-key", help="A new code from here on; the old one opens the old backups.")
     ] = False,
+    timeout: Timeout = 60.0,
 ) -> int:
     """Write an encrypted backup: messages and contacts, never the keys of sessions or of the account."""
+    _one_place(target, at_relay)
     passphrase = _new_passphrase(backup_fd) if by_passphrase or backup_fd is not None else ""
-    async with await session.open(online=False) as client:
+    async with await session.open(online=at_relay) as client:
         chosen = await backup.choose_key(client, client.entropy, passphrase=passphrase, fresh=new_key)
         _show_code(session.out, chosen.code)
         if passphrase:
@@ -74,8 +88,12 @@ async def create(
                 "The passphrase opens this backup as well. A thief of the file can try passphrases for as "
                 "long as they like; nobody can try codes."
             )
-        made = await backup.create(client, target.expanduser(), client.entropy)
-    _say_made(session.out, made, chosen.code)
+        if target is not None:
+            made = await backup.create(client, target.expanduser(), client.entropy)
+        else:
+            progress = _Progress(session.out, "sent")
+            made = await relay_backups.store(client, session.folder, now_ms() // 1000, progress, timeout)
+    _say_made(session.out, made, chosen.code, at_relay=at_relay)
     return output.OK
 
 
@@ -84,32 +102,70 @@ async def auto(
     folder: Annotated[
         str, typer.Argument(metavar="[FOLDER]", help="Where daily backups go; none: make one if it is due.")
     ] = "",
+    *,
+    at_relay: AtRelay = False,
     off: Annotated[bool, typer.Option("--off", help="No more automatic backups.")] = False,
 ) -> int:
     """A backup every day, the last three kept: while lokket listens, and whenever this command is run."""
+    if sum((bool(folder), at_relay, off)) > 1:
+        raise LocalError("give one of them: a folder, --relay, or --off")
     out = session.out
     async with await session.open(online=False) as client:
         code = ""
         if off:
             await client.perform(events.BackupDaily(""))
-        elif folder:
-            place = Path(folder).expanduser().absolute()
-            if not place.is_dir():
+        elif folder or at_relay:
+            place = str(Path(folder).expanduser().absolute()) if folder else ""
+            if place and not Path(place).is_dir():
                 raise LocalError(f"there is no folder {place}: make it first")
             code = (await backup.choose_key(client, client.entropy)).code
             _show_code(out, code)
-            await client.perform(events.BackupDaily(str(place)))
-        made = await backup.daily(client, client.entropy, now_ms() // 1000)
-        known = client.read(backups.state)
+            await client.perform(events.BackupDaily(place, at_relay=at_relay))
+        made, known = await _daily(client, session.folder)
+    at_relay = known is not None and known.at_relay
     if made is not None:
-        _say_made(out, made, code)
-    elif known is None or not known.folder:
-        out.record("backup-auto", folder=None)
-        out.say("There are no automatic backups: lokket backup auto FOLDER")
+        _say_made(out, made, code, at_relay=at_relay)
+    elif known is None or not (known.folder or at_relay):
+        out.record("backup-auto", folder=None, relay=False)
+        out.say("There are no automatic backups: lokket backup auto FOLDER, or --relay")
     else:
-        out.record("backup-auto", folder=known.folder, written_s=known.written_s)
-        out.say(f"Not due: the last one was written {clock(known.written_s * 1000)} to {known.folder}.")
+        out.record("backup-auto", folder=known.folder or None, relay=at_relay, written_s=known.written_s)
+        where = known.folder or "your relay"
+        out.say(f"Not due: the last one was written {clock(known.written_s * 1000)} to {where}.")
     return output.OK
+
+
+async def _daily(client: Client, folder: Path) -> tuple[Made | None, BackupState | None]:
+    """Where the person wants them; what is known of backups afterwards."""
+    now_s = now_ms() // 1000
+    known = client.read(backups.state)
+    if known is not None and known.at_relay:
+        client.go_online(client.me().origin)
+        made = await relay_backups.daily(client, folder, now_s)
+    else:
+        made = await backup.daily(client, client.entropy, now_s)
+    return made, client.read(backups.state)
+
+
+def _one_place(path: Path | None, at_relay: bool) -> None:
+    if (path is None) != at_relay:
+        raise LocalError("name a file, or say --relay: one of them")
+
+
+class _Progress:
+    """Of a file on its way: a line for every tenth of it."""
+
+    def __init__(self, out: Output, verb: str) -> None:
+        self._out = out
+        self._verb = verb
+        self._tenth = -1
+
+    def __call__(self, done: int, size: int) -> None:
+        tenth = done * 10 // max(size, 1)
+        if tenth != self._tenth:
+            self._tenth = tenth
+            self._out.record("transfer", done_bytes=done, size_bytes=size)
+            self._out.aside(f"{done / 1024:.0f} of {size / 1024:.0f} KiB {self._verb}")
 
 
 def _show_code(out: Output, code: str) -> None:
@@ -124,19 +180,21 @@ def _show_code(out: Output, code: str) -> None:
     out.say()
 
 
-def _say_made(out: Output, made: Made, code: str) -> None:
+def _say_made(out: Output, made: Made, code: str, *, at_relay: bool = False) -> None:
     out.record(
         "backup",
-        path=str(made.path),
+        path=None if at_relay else str(made.path),
+        relay=at_relay,
         counter=made.counter,
         contacts=made.contacts,
         messages=made.messages,
         size_bytes=made.size_bytes,
         code=code or None,
     )
+    where, place = ("at your relay", "--relay") if at_relay else (f"in {made.path}", str(made.path))
     out.say(
-        f"{made.messages} messages and {made.contacts} contacts in {made.path} "
-        f"({made.size_bytes / 1024:.0f} KiB). Is it good? lokket backup verify {made.path}"
+        f"{made.messages} messages and {made.contacts} contacts {where} "
+        f"({made.size_bytes / 1024:.0f} KiB). Is it good? lokket backup verify {place}"
     )
 
 
@@ -145,21 +203,29 @@ def _say_made(out: Output, made: Made, code: str) -> None:
 
 async def verify(
     session: Session,
-    path: File,
+    path: File = None,
     *,
+    at_relay: AtRelay = False,
     code: Code = "",
     by_passphrase: ByPassphrase = False,
     backup_fd: PassphraseFd = None,
+    timeout: Timeout = 60.0,
 ) -> int:
     """Restore a backup for real, into a vault that is thrown away, and count what came back."""
-    file = ArchiveFile(path.expanduser())
-    key = await _key(session, file, code, by_passphrase=by_passphrase, backup_fd=backup_fd)
+    _one_place(path, at_relay)
     out = session.out
+    if path is None:
+        async with await session.open() as client:
+            file = await _fetched(session, client, timeout)
+    else:
+        file = ArchiveFile(path.expanduser())
+    key = await _key(session, file, code, by_passphrase=by_passphrase, backup_fd=backup_fd)
     out.aside(_about(file))
-    verified = await rehearse(file, key, SystemEntropy())
+    verified = await _used_up(at_relay, file, rehearse(file, key, SystemEntropy()))
     out.record(
         "backup-verified",
-        path=str(path),
+        path=None if at_relay else str(path),
+        relay=at_relay,
         counter=file.header.counter,
         created_s=file.header.created_s,
         genesis_hash=file.header.genesis_hash,
@@ -170,10 +236,24 @@ async def verify(
     return output.OK
 
 
+async def _fetched(session: Session, client: Client, timeout_s: float) -> ArchiveFile:
+    return await relay_backups.fetch(client, session.folder, _Progress(session.out, "fetched"), timeout_s)
+
+
+async def _used_up(at_relay: bool, file: ArchiveFile, work: Coroutine[Any, Any, T]) -> T:
+    """What was fetched for this goes when it was used; when it did not hold, it must be fetched anew."""
+    try:
+        return await work
+    finally:
+        if at_relay:
+            file.path.unlink(missing_ok=True)
+
+
 async def restore(
     session: Session,
-    path: File,
+    path: File = None,
     *,
+    at_relay: AtRelay = False,
     code: Code = "",
     by_passphrase: ByPassphrase = False,
     backup_fd: PassphraseFd = None,
@@ -186,13 +266,18 @@ async def restore(
     timeout: Timeout = 15.0,
 ) -> int:
     """Merge a backup into this vault. The account itself comes back by 'lokket recover', or by linking."""
-    file = ArchiveFile(path.expanduser())
+    _one_place(path, at_relay)
     out = session.out
     async with await session.open() as client:
+        if path is None:
+            file = await _fetched(session, client, max(timeout, _FETCH_S))
+        else:
+            file = ArchiveFile(path.expanduser())
         key = await _key(session, file, code, by_passphrase=by_passphrase, backup_fd=backup_fd, client=client)
         out.aside(_about(file))
         online = await _is_online(client, timeout)
-        done = await backup.restore(client, file, key, older=older, other_account=other_account)
+        work = backup.restore(client, file, key, older=older, other_account=other_account)
+        done = await _used_up(at_relay, file, work)
         if online:
             await client.settle(min(timeout, _SETTLE_S))
     _say_restored(out, done, counter=file.header.counter, created_s=file.header.created_s)

@@ -28,14 +28,16 @@ async def users(session: Session, data: Data = None, config: ConfigFile = None) 
     """Every account: its name, devices, and what waits for it."""
     after = b""
     out = session.out
-    out.say(f"{'account':18}{'name':34}{'devices':>8}{'mail':>8}{'bytes':>12}", "bold")
+    out.say(
+        f"{'account':18}{'name':34}{'devices':>8}{'mail':>8}{'bytes':>12}{'backups':>9}{'bytes':>12}", "bold"
+    )
     while True:
         page = await _order(session, orders.ListUsers(after), data, config)
         for user in page["users"]:
             out.record("user", **user)
             out.say(
                 f"{user['genesis_hash'][:16]:18}{visible(user['name'] or '-'):34}{user['devices']:8}"
-                f"{user['mail']:8}{user['mail_bytes']:12}{_ruling(user)}"
+                f"{user['mail']:8}{user['mail_bytes']:12}{user['blobs']:9}{user['blob_bytes']:12}{_ruling(user)}"
             )
         if not page["more"]:
             return output.OK
@@ -64,11 +66,14 @@ async def quota(
     size: Annotated[
         int | None, typer.Option("--bytes", min=0, help="Waiting for one of its devices.")
     ] = None,
+    backups: Annotated[
+        int | None, typer.Option("--backup-bytes", min=0, help="Of its backups here, together.")
+    ] = None,
     data: Data = None,
     config: ConfigFile = None,
 ) -> int:
-    """What may wait for an account's devices; without numbers: as for everyone."""
-    done = await _order(session, orders.SetQuota(name, messages, size), data, config)
+    """What may wait for an account's devices, and be kept for it; without numbers: as for everyone."""
+    done = await _order(session, orders.SetQuota(name, messages, size, backups), data, config)
     session.out.record("ruling", **done)
     session.out.say(f"{visible(name)}:{_ruling(done) or '  as for everyone'}")
     return output.OK
@@ -184,4 +189,6 @@ def _ruling(row: dict[str, Any]) -> str:
         parts.append(f"at most {row['count_max']} messages waiting")
     if row["max_bytes"] is not None:
         parts.append(f"at most {row['max_bytes']} bytes waiting")
+    if row["blobs_max_bytes"] is not None:
+        parts.append(f"at most {row['blobs_max_bytes']} bytes of backups")
     return f"  {', '.join(parts)}" if parts else ""

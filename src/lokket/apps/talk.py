@@ -192,6 +192,8 @@ def _line(out: Output, happening: Happening) -> str | None:
                     safety_number=happening.safety_number,
                 )
             return f"  + {visible(happening.petname)} is a contact ({happening.level})"
+        case events.HistoryProgress():
+            return _progress(out, happening)
         case events.MessageState() if out.as_json:
             return out.encoded("state", id=happening.mid, petname=happening.petname, state=happening.state)
         case events.Online():
@@ -201,6 +203,12 @@ def _line(out: Output, happening: Happening) -> str | None:
         case HungUp(sentence=sentence):
             return _connection(out, "offline", sentence)
     return None
+
+
+def _progress(out: Output, step: events.HistoryProgress) -> str:
+    if out.as_json:
+        return out.encoded("history", received=step.received, total=step.total, done=step.done)
+    return f"  {step.received} of {step.total} messages came from another of your devices"
 
 
 def _connection(out: Output, state: str, sentence: str) -> str | None:

@@ -150,6 +150,13 @@ async def choose_key(keeper: Keeper, entropy: Entropy, *, passphrase: str = "", 
 
 async def create(keeper: Keeper, target: Path, entropy: Entropy) -> Made:
     """Into the file ``target``, or a new file in the folder ``target``. LocalError: no key, or the disk."""
+    made = await write(keeper, target, entropy)
+    await keeper.perform(events.BackupWritten(made.counter))
+    return made
+
+
+async def write(keeper: Keeper, target: Path, entropy: Entropy) -> Made:
+    """``create``, for an archive that is not yet where it is to be kept."""
     notices = await keeper.perform(events.BeginBackup())
     begun = _only(events.BackupBegun, notices)
     known = keeper.read(backups.state)
@@ -172,7 +179,6 @@ async def create(keeper: Keeper, target: Path, entropy: Entropy) -> Made:
                 waiting.clear()
         await asyncio.to_thread(file.write, bytes(waiting) + writer.finish())
         size_bytes = await asyncio.to_thread(file.commit)
-    await keeper.perform(events.BackupWritten(begun.counter))
     return Made(target, begun.counter, counts[archive.CONTACT], counts[archive.MESSAGE], size_bytes)
 
 
@@ -193,9 +199,7 @@ async def pages(keeper: Keeper, only: bytes = b"") -> AsyncIterator[tuple[archiv
 async def daily(keeper: Keeper, entropy: Entropy, now_s: int) -> Made | None:
     """The day's automatic backup if it is due; the last three in its folder are kept."""
     known = keeper.read(backups.state)
-    if known is None or not known.folder:
-        return None
-    if known.written_s and 0 <= now_s - known.written_s < limits.BACKUP_EVERY_S:
+    if known is None or not known.folder or not backups.due(known, now_s):
         return None
     folder = Path(known.folder)
     if not folder.is_dir():

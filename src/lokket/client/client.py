@@ -18,9 +18,9 @@ from types import TracebackType
 from typing import Final, Self, TypeVar
 
 from lokket import limits
-from lokket.client import backup
+from lokket.client import backup, relay_backups
 from lokket.client.driver import Driver, EngineLike, Happening, HungUp, Offline, Stopped
-from lokket.client.transport import Transport, WebSocketTransport, trusting
+from lokket.client.transport import Transport, Unreachable, WebSocketTransport, trusting
 from lokket.client.vault import open_vault
 from lokket.crypto.entropy import Entropy
 from lokket.engine import events, farewell, views
@@ -30,11 +30,13 @@ from lokket.engine.store import Transaction
 from lokket.errors import LocalError
 from lokket.protocol import identity
 from lokket.system import SystemEntropy, now_ms
+from lokket.wire import api
 
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 _SETTLE_POLL_S: Final = 0.02
+_BUSY_MS: Final = 200
 STATES: Final = ("queued", "sent", "delivered")
 
 
@@ -363,9 +365,37 @@ class Client:
         """What the command's own step had to tell. LocalError: it cannot be done."""
         return await self._driver.command(command)
 
+    async def exchange(self, request: api.Request, timeout_s: float) -> api.Reply:
+        """One request past the engine, asked again while the relay is away or busy.
+
+        NotReached: no answer in ``timeout_s``. LocalError: there is no use in waiting.
+        """
+        deadline_s = asyncio.get_running_loop().time() + timeout_s
+        wait_ms, trouble = 0, ""
+        while True:
+            left_s = deadline_s - asyncio.get_running_loop().time()
+            if wait_ms / 1000 >= left_s:
+                raise NotReached(trouble or "the relay did not answer in time: try again later")
+            await asyncio.sleep(wait_ms / 1000)
+            try:
+                await self.wait_online(left_s)
+                async with asyncio.timeout_at(deadline_s):
+                    reply = await self._driver.exchange(request)
+            except (Unreachable, TimeoutError) as error:
+                wait_ms, trouble = _BUSY_MS, str(error)
+                continue
+            if not (isinstance(reply, api.Refused) and reply.code in api.BUSY):
+                return reply
+            wait_ms, trouble = max(reply.retry_after_ms, _BUSY_MS), reply.sentence
+
     def read(self, question: Callable[[Transaction], T]) -> T:
         """One of ``lokket.engine.views``."""
         return self._read(question)
+
+    @property
+    def folder(self) -> Path:
+        """The vault's, for files that belong to it."""
+        return self._driver.vault.path.parent
 
     @property
     def entropy(self) -> Entropy:
@@ -380,7 +410,9 @@ class Client:
             await asyncio.sleep(wait_s)
             wait_s = limits.BACKUP_LOOK_S
             try:
-                await backup.daily(self, self.entropy, self._surroundings.now_ms() // 1000)
+                now_s = self._surroundings.now_ms() // 1000
+                await backup.daily(self, self.entropy, now_s)
+                await relay_backups.daily(self, self.folder, now_s)
             except LocalError as error:
                 _log.warning("no automatic backup: %s", error)
 

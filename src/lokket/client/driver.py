@@ -32,6 +32,7 @@ _log = logging.getLogger(__name__)
 
 _LOOK_AT_CLOCK_S: Final = 60.0  # however far off the next wake is: the clock may have been set
 _FLUSH_S: Final = 2.0
+_EXCHANGE: Final = "exchange:"  # no call of the engine begins so
 
 
 class EngineLike(Protocol):
@@ -87,6 +88,7 @@ class Driver:
         self._untidy = True
         self._set_aside: set[bytes] = set()
         self._failure: LocalError | None = None
+        self._exchanges: dict[str, asyncio.Future[api.Reply]] = {}
         self.arrived = 0  # envelopes taken in since the login
         self.online: int | None = None  # how many envelopes waited at the login; None: not logged in
         self._hung_up = ""
@@ -112,6 +114,23 @@ class Driver:
         outcome: asyncio.Future[list[events.Notice]] = asyncio.get_running_loop().create_future()
         await self._items.put(_Item(command, None, outcome))
         return await outcome
+
+    async def exchange(self, request: api.Request) -> api.Reply:
+        """A request of the client's own, of which the engine learns nothing: parts of files.
+
+        Unreachable: not logged in, or the connection ended before the answer.
+        """
+        self.raise_failure()
+        if self._link is None or self._link.over or self.online is None:
+            raise Unreachable("there is no connection to the relay")
+        call = f"{_EXCHANGE}{len(self._exchanges)}:{self._entropy.draw(8).hex()}"
+        answer: asyncio.Future[api.Reply] = asyncio.get_running_loop().create_future()
+        self._exchanges[call] = answer
+        self._link.call(call, request)
+        try:
+            return await answer
+        finally:
+            del self._exchanges[call]
 
     @contextlib.contextmanager
     def listening(self) -> Iterator[asyncio.Queue[Happening]]:
@@ -339,11 +358,18 @@ class Driver:
                 await self._received(link, await link.receive())
         finally:
             await link.close()
+            for answer in self._exchanges.values():
+                if not answer.done():
+                    answer.set_exception(Unreachable("the connection to the relay was lost"))
             if greeted and self._failure is None:
                 await self._items.put(_Item(events.Disconnected(), link))
 
     async def _received(self, link: Link, message: tuple[str, api.Reply] | api.Push) -> None:
         match message:
+            case (call, reply) if call.startswith(_EXCHANGE):
+                waiting = self._exchanges.get(call)
+                if waiting is not None and not waiting.done():
+                    waiting.set_result(reply)
             case (call, reply):
                 await self._items.put(_Item(events.Answered(call, reply), link))
             case api.Deliver(envelopes=envelopes):

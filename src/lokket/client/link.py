@@ -20,6 +20,7 @@ class Link:
         self._waiting: dict[int, tuple[str, float]] = {}  # number -> call, deadline; oldest first
         self._frames: asyncio.Queue[bytes] = asyncio.Queue()
         self._writer = asyncio.create_task(self._write(), name="lokket-writer")
+        self.over = False
         self._hanging_up: asyncio.Task[None] | None = None  # kept, or it would be collected
 
     async def greeting(self) -> api.Hello:
@@ -85,6 +86,7 @@ class Link:
         self._hanging_up = asyncio.create_task(self.close(), name="lokket-hang-up")
 
     async def close(self) -> None:
+        self.over = True
         self._writer.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._writer

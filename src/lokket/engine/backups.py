@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import msgspec
 
+from lokket import limits
 from lokket.engine.events import (
     BackupBegun,
+    BackupBlobs,
     BackupDaily,
     BackupWritten,
     BeginBackup,
@@ -27,6 +29,11 @@ _KEY = b"backup"
 def state(tx: Transaction) -> BackupState | None:
     """None: no backup was made or opened here yet."""
     return load(tx, ACCOUNT, _KEY, BackupState)
+
+
+def due(known: BackupState, now_s: int) -> bool:
+    """Whether the next automatic one is. A clock that was set back makes none wait."""
+    return not (known.written_s and 0 <= now_s - known.written_s < limits.BACKUP_EVERY_S)
 
 
 def _require(step: Step) -> BackupState:
@@ -56,9 +63,14 @@ def written(step: Step, command: BackupWritten) -> None:
 
 def daily(step: Step, command: BackupDaily) -> None:
     known = _require(step)
-    # Another folder has no backup yet: the first is due at once.
-    written_s = known.written_s if command.folder == known.folder else 0
-    _save(step, msgspec.structs.replace(known, folder=command.folder, written_s=written_s))
+    # Another place has no backup yet: the first is due at once.
+    same = (command.folder, command.at_relay) == (known.folder, known.at_relay)
+    changed = msgspec.structs.replace(known, folder=command.folder, at_relay=command.at_relay)
+    _save(step, msgspec.structs.replace(changed, written_s=known.written_s if same else 0))
+
+
+def at_relay(step: Step, command: BackupBlobs) -> None:
+    _save(step, msgspec.structs.replace(_require(step), blobs=command.blobs))
 
 
 def opened(step: Step, command: OpenedBackup) -> None:

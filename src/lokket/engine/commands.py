@@ -192,9 +192,17 @@ class BackupWritten:
 
 @dataclass(frozen=True, slots=True)
 class BackupDaily:
-    """Keep backups of each day in this folder; empty: no more."""
+    """Keep backups of each day in this folder, or at the relay; neither: no more."""
 
     folder: str
+    at_relay: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BackupBlobs:
+    """What this device has at the relay now: blob ids, oldest first."""
+
+    blobs: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +279,7 @@ Command: TypeAlias = (
     | BeginBackup
     | BackupWritten
     | BackupDaily
+    | BackupBlobs
     | OpenedBackup
     | ImportRecords
     | OfferAdmin

@@ -170,6 +170,7 @@ _COMMANDS: Final[dict[type, Callable[[Step, Any], None]]] = {
     events.BeginBackup: backups.begin,
     events.BackupWritten: backups.written,
     events.BackupDaily: backups.daily,
+    events.BackupBlobs: backups.at_relay,
     events.OpenedBackup: backups.opened,
     events.ImportRecords: archive.take_in,
     events.OfferAdmin: handover.offer,

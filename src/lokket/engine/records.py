@@ -276,7 +276,9 @@ class BackupState(Record, frozen=True):
     wrapped: bytes = b""  # passphrase.WrappedKey: the key under a passphrase, if the person chose one
     counter: int = 0  # of the last archive of this account that was made or seen here
     written_s: int = 0  # when the last one was on its disk
-    folder: str = ""  # where automatic ones go; empty: there are none
+    folder: str = ""  # where automatic ones go; empty: there are none, unless at the relay
+    at_relay: bool = False  # automatic ones go there
+    blobs: tuple[bytes, ...] = ()  # ids of those that this device has at the relay, oldest first
 
 
 class NoticeRow(Record, frozen=True):

@@ -256,8 +256,10 @@ def health(tx: Transaction, now_ms: int) -> Health:
     if account.pending_list:
         warnings.append("a change of the device list waits for the relay")
     kept = backups.state(tx)
-    if kept is not None and kept.folder and now_ms // 1000 - kept.written_s > limits.BACKUP_LATE_S:
-        warnings.append(f"no automatic backup was written for days: is {kept.folder} there?")
+    automatic = kept is not None and (kept.folder or kept.at_relay)
+    if kept is not None and automatic and now_ms // 1000 - kept.written_s > limits.BACKUP_LATE_S:
+        where = f"is {kept.folder} there?" if kept.folder else "'lokket backup auto' says why"
+        warnings.append(f"no automatic backup was written for days: {where}")
     for found in book.everyone(tx):
         if found.blocked:
             warnings.append(f"{found.petname}: {_BLOCKED[found.blocked]}")

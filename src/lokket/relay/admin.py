@@ -14,7 +14,7 @@ import os
 import shutil
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -57,14 +57,15 @@ class Steward:
                 return {"users": [_shown(user) for user in page], "more": len(page) == _PAGE}
             case MakeInvite(valid_s=valid_s):
                 return await self._invite(valid_s, Moment(now_ms, entropy))
-            case SetQuota(who=who, count_max=count_max, max_bytes=max_bytes):
+            case SetQuota(who=who):
                 account = await self._who(who)
                 before = await self.relay.storage.ruling(account)
-                return await self._rule(Ruling(account, before.banned, count_max, max_bytes))
+                chosen = (order.count_max, order.max_bytes, order.blobs_max_bytes)
+                return await self._rule(Ruling(account, before.banned, *chosen))
             case SetBan(who=who, banned=banned):
                 account = await self._who(who, banned_too=not banned)
                 before = await self.relay.storage.ruling(account)
-                return await self._rule(Ruling(account, banned, before.count_max, before.max_bytes))
+                return await self._rule(replace(before, banned=banned))
             case Purge(who=who):
                 account = await self._who(who)
                 await self.relay.forget(account, now_ms)
@@ -90,6 +91,7 @@ class Steward:
             "banned": ruling.banned,
             "count_max": ruling.count_max,
             "max_bytes": ruling.max_bytes,
+            "blobs_max_bytes": ruling.blobs_max_bytes,
         }
 
     async def _invite(self, valid_s: int, moment: Moment) -> Answer:
@@ -123,6 +125,8 @@ class Steward:
             "devices": counts.devices,
             "mail": counts.mail,
             "mail_bytes": counts.mail_bytes,
+            "blobs": counts.blobs,
+            "blob_bytes": counts.blob_bytes,
             "file_bytes": sum(files.values()),
             "disk_free_bytes": shutil.disk_usage(data).free if data else 0,
             "new_accounts": self.relay.shortage() or "welcome",
@@ -137,9 +141,12 @@ def _shown(user: UserRow) -> Answer:
         "devices": user.devices,
         "mail": user.mail,
         "mail_bytes": user.mail_bytes,
+        "blobs": user.blobs,
+        "blob_bytes": user.blob_bytes,
         "banned": user.ruling.banned,
         "count_max": user.ruling.count_max,
         "max_bytes": user.ruling.max_bytes,
+        "blobs_max_bytes": user.ruling.blobs_max_bytes,
     }
 
 

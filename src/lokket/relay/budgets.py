@@ -44,6 +44,8 @@ RATES: Final[Mapping[str, Rate]] = {
     "claim": Rate(5, 2),
     "name": Rate(30, 600),
     "invite": Rate(30, 30),
+    "blob": Rate(60, 240),  # account: begun, committed, listed, deleted
+    "blob-bytes": Rate(512 * 1024 * 1024, 1024 * 1024 * 1024),  # account, both ways
     "send": Rate(2_000, 72_000),  # envelopes
     "send-bytes": Rate(64 * 1024 * 1024, 1024 * 1024 * 1024),
     "send-target": Rate(2_000, 3_600),  # sender's account and target device: one sender fills no mailbox

@@ -48,6 +48,8 @@ class RelayConfig:
     mail_days: int = limits.MAILBOX_TTL_DAYS  # until undelivered mail is deleted
     mailbox_count_max: int = limits.MAILBOX_COUNT_MAX  # per device
     mailbox_max_bytes: int = limits.MAILBOX_MAX_BYTES
+    blob_days: int = limits.BLOB_DAYS  # until a backup that was left here is deleted
+    blobs_max_bytes: int = limits.BLOBS_MAX_BYTES  # of one account's together; 0: this relay keeps none
     storage_max_bytes: int = 0  # 0: what the disk has, less ``limits.DISK_RESERVE_BYTES``
     connections_max: int = limits.CONNECTIONS_MAX
     connections_per_address_max: int = limits.CONNECTIONS_PER_ADDRESS_MAX

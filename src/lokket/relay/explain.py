@@ -25,6 +25,7 @@ ABOUT: Final = {
     "names": "the name that leads to this account",
     "invites": "the hash of an invite's token, made or used by this account",
     "rulings": "what the operator decided: a ban, another quota",
+    "blobs": "an encrypted file of the account, such as a backup, with its size: only they can open it",
     "mail": "one encrypted message on its way to a device: deleted when that device has it, or after 30 days",
 }
 NOT_HELD: Final = (

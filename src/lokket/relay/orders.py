@@ -23,6 +23,7 @@ class SetQuota(Struct, frozen=True, tag="quota", forbid_unknown_fields=True):
     who: str
     count_max: Annotated[int, Meta(ge=0, le=2**31)] | None = None
     max_bytes: Annotated[int, Meta(ge=0, le=2**50)] | None = None
+    blobs_max_bytes: Annotated[int, Meta(ge=0, le=2**50)] | None = None
 
 
 class SetBan(Struct, frozen=True, tag="ban", forbid_unknown_fields=True):

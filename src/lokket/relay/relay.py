@@ -19,7 +19,7 @@ from lokket.crypto.entropy import Entropy
 from lokket.crypto.keys import Ed25519KeyPair
 from lokket.errors import DecodeError, RemoteError
 from lokket.protocol.identity import AccountState, Invite, sign_hello
-from lokket.relay import accounts, chains, farewell, invites, keys, linking, mailbox, names
+from lokket.relay import accounts, blobs, chains, farewell, invites, keys, linking, mailbox, names
 from lokket.relay.admission import Read, nothing_to_read
 from lokket.relay.budgets import Budgets
 from lokket.relay.bus import Bus
@@ -60,6 +60,12 @@ _AFTER_LOGIN: Final[dict[type, Handler]] = {
     api.Send: mailbox.send,
     api.Acknowledge: mailbox.acknowledge,
     api.DeleteAccount: farewell.delete_account,
+    api.BeginBlob: blobs.begin,
+    api.PutBlobPart: blobs.put_part,
+    api.CommitBlob: blobs.commit,
+    api.ListBlobs: blobs.listed,
+    api.FetchBlobPart: blobs.fetch_part,
+    api.DeleteBlob: blobs.delete,
     api.Ping: _ping,
 }
 

@@ -191,6 +191,8 @@ SETTINGS: Final[Mapping[str, Setting]] = {
     "mailbox_max_bytes": Setting(
         _whole(limits.ENVELOPE_BODY_MAX_BYTES, _GIB), "bytes of envelopes waiting for one device"
     ),
+    "blob_days": Setting(_whole(1, 3_650), "members' backups are deleted after as many days"),
+    "blobs_max_bytes": Setting(_SIZE, "bytes of one account's backups together; 0: none are kept"),
     "storage_max_bytes": Setting(_SIZE, "of the data file; 0: what the disk has"),
     "connections_max": Setting(_whole(1, 1_000_000), "open connections"),
     "connections_per_address_max": Setting(_whole(1, 1_000_000), "open connections of one address"),

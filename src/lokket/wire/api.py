@@ -197,6 +197,44 @@ class DeleteAccount(Frozen, frozen=True, tag="delete"):
     signature: Blob  # identity.HybridSignature
 
 
+class BeginBlob(Frozen, frozen=True, tag="blob"):
+    """Announce an opaque file of this account, or ask how much of it is there. Answer: ``BlobHeld``."""
+
+    blob_id: Id16
+    size_bytes: Annotated[int, Meta(ge=1, le=2**40)]
+
+
+class PutBlobPart(Frozen, frozen=True, tag="blob-part"):
+    """Answer: ``BlobHeld``, with where the next part goes; one that went elsewhere has changed nothing."""
+
+    blob_id: Id16
+    offset: Count
+    part: Annotated[bytes, Meta(min_length=1, max_length=limits.BLOB_PART_MAX_BYTES)]
+
+
+class CommitBlob(Frozen, frozen=True, tag="blob-end"):
+    """All parts are there: from here on it is kept, and listed."""
+
+    blob_id: Id16
+
+
+class ListBlobs(Frozen, frozen=True, tag="blobs"):
+    pass
+
+
+class FetchBlobPart(Frozen, frozen=True, tag="blob-read"):
+    """Some bytes from ``offset`` on; the next request begins behind them."""
+
+    blob_id: Id16
+    offset: Count
+
+
+class DeleteBlob(Frozen, frozen=True, tag="blob-delete"):
+    """Also one that is not there: the answer is the same."""
+
+    blob_id: Id16
+
+
 class Ping(Frozen, frozen=True, tag="ping"):
     pass
 
@@ -220,6 +258,12 @@ Request: TypeAlias = (
     | Send
     | Acknowledge
     | DeleteAccount
+    | BeginBlob
+    | PutBlobPart
+    | CommitBlob
+    | ListBlobs
+    | FetchBlobPart
+    | DeleteBlob
     | Ping
 )
 
@@ -272,6 +316,26 @@ class Sent(Frozen, frozen=True, tag="sent"):
     results: tuple[Deposited, ...]
 
 
+class BlobHeld(Frozen, frozen=True, tag="blob"):
+    """``received`` bytes of ``size_bytes``; ``expires_s``: when it is deleted, as things are."""
+
+    blob_id: Id16
+    size_bytes: Count
+    received: Count
+    committed: bool
+    expires_s: Count
+
+
+class Blobs(Frozen, frozen=True, tag="blobs"):
+    """The account's, oldest first."""
+
+    held: tuple[BlobHeld, ...]
+
+
+class BlobPart(Frozen, frozen=True, tag="blob-part"):
+    part: Annotated[bytes, Meta(min_length=1, max_length=limits.BLOB_PART_MAX_BYTES)]
+
+
 class Refused(Frozen, frozen=True, tag="refused"):
     """A typed refusal. ``retry_after_ms`` is set where trying again later can help."""
 
@@ -310,7 +374,9 @@ class Closing(Frozen, frozen=True, tag="closing"):
     sentence: str
 
 
-Reply: TypeAlias = Ok | LoggedIn | Account | Bundle | Met | NameRecord | Sent | Refused
+Reply: TypeAlias = (
+    Ok | LoggedIn | Account | Bundle | Met | NameRecord | Sent | BlobHeld | Blobs | BlobPart | Refused
+)
 Push: TypeAlias = Hello | Deliver | PairsLow | Closing
 
 
@@ -329,6 +395,9 @@ class RelayFrame(Frozen, frozen=True):
         | Met
         | NameRecord
         | Sent
+        | BlobHeld
+        | Blobs
+        | BlobPart
         | Refused
         | Hello
         | Deliver
@@ -351,6 +420,7 @@ INVALID: Final = "invalid"  # a signed object that does not verify
 STALE_LIST: Final = "stale-list"  # the recipient's list moved on: fetch it, then send anew
 MAILBOX_FULL: Final = "mailbox-full"
 STORAGE_FULL: Final = "storage-full"
+QUOTA_FULL: Final = "quota-full"  # of one account's blobs
 UNAVAILABLE: Final = "unavailable"
 VERSION: Final = "version"
 BUSY: Final = frozenset({RATE_LIMITED, STORAGE_FULL, UNAVAILABLE})  # the same request may do later
@@ -368,6 +438,7 @@ CODES: Final = frozenset(
         STALE_LIST,
         MAILBOX_FULL,
         STORAGE_FULL,
+        QUOTA_FULL,
         UNAVAILABLE,
         VERSION,
     }

@@ -27,6 +27,8 @@ metrics_from = ["10.0.0.3"]
 mail_days = 7
 mailbox_count_max = 500
 mailbox_max_bytes = 1000000
+blob_days = 20
+blobs_max_bytes = 5_000_000
 storage_max_bytes = 10000000000
 connections_max = 50
 connections_per_address_max = 5
@@ -60,6 +62,8 @@ def test_every_setting_can_be_given_in_the_file(file: Path) -> None:
         mail_days=7,
         mailbox_count_max=500,
         mailbox_max_bytes=1_000_000,
+        blob_days=20,
+        blobs_max_bytes=5_000_000,
         storage_max_bytes=10_000_000_000,
         connections_max=50,
         connections_per_address_max=5,

@@ -109,11 +109,24 @@ class Quota:
 
 
 @dataclass(frozen=True, slots=True)
+class BlobRow:
+    """An opaque file of an account, whole or under way."""
+
+    blob_id: bytes
+    size_bytes: int
+    received: int  # bytes that are on the disk
+    committed: bool
+    expires_h: int  # hours since 1970
+
+
+@dataclass(frozen=True, slots=True)
 class Counts:
     accounts: int
     devices: int
     mail: int
     mail_bytes: int
+    blobs: int = 0
+    blob_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +137,11 @@ class Ruling:
     banned: bool = False
     count_max: int | None = None  # of envelopes waiting for one of its devices
     max_bytes: int | None = None
+    blobs_max_bytes: int | None = None  # of its blobs together
 
     @property
     def says_nothing(self) -> bool:
-        return not self.banned and self.count_max is None and self.max_bytes is None
+        return self == Ruling(self.genesis_hash)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +154,8 @@ class UserRow:
     mail: int
     mail_bytes: int
     ruling: Ruling
+    blobs: int = 0
+    blob_bytes: int = 0
 
 
 Value = bytes | int | str | None
@@ -239,6 +255,32 @@ class Storage(Protocol):
 
     async def acknowledge(self, device_hash: bytes, envelope_ids: tuple[bytes, ...]) -> tuple[bytes, ...]:
         """Delete those of them that wait for this device; these are returned."""
+
+    # --- blobs: of an account, so that another device of it may fetch them ---
+
+    async def begin_blob(self, genesis_hash: bytes, row: BlobRow, quota: Quota) -> str:
+        """Reserve room for ``row.size_bytes``; what has begun already is left as it is: "".
+
+        UNKNOWN: no such account. CONFLICT: the id is there with another size. QUOTA_FULL: ``quota``, of the
+        account's blobs together, or its own ruling.
+        """
+
+    async def put_part(self, genesis_hash: bytes, blob_id: bytes, offset: int, part: bytes) -> BlobRow | None:
+        """Append where ``offset`` is the end, and no more than was announced; else change nothing.
+
+        The row as it is then. None: the account has no such blob.
+        """
+
+    async def commit_blob(self, genesis_hash: bytes, blob_id: bytes, expires_h: int) -> BlobRow | None:
+        """Keep it, if it is whole; again is once. The row as it is then; None: no such blob."""
+
+    async def blobs(self, genesis_hash: bytes) -> tuple[BlobRow, ...]:
+        """Oldest first."""
+
+    async def blob_part(self, genesis_hash: bytes, blob_id: bytes, offset: int) -> bytes:
+        """What one part holds from ``offset`` on. Empty: no such blob, not committed, or beyond its end."""
+
+    async def delete_blob(self, genesis_hash: bytes, blob_id: bytes) -> None: ...
 
     # --- upkeep ---
 

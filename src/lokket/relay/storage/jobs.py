@@ -12,6 +12,7 @@ from typing import Any, Final
 import apsw
 
 from lokket import limits
+from lokket.relay.storage import blobs
 from lokket.relay.storage.base import (
     DeviceRow,
     Held,
@@ -37,18 +38,23 @@ WAITING: Final = (
     "SELECT id, envelope_id, envelope FROM mail "
     "WHERE device = (SELECT id FROM devices WHERE device_hash = ?) AND id > ? ORDER BY id LIMIT ?"
 )
-RULING: Final = "SELECT genesis_hash, banned, count_max, max_bytes FROM rulings WHERE genesis_hash = ?"
+RULING: Final = (
+    "SELECT genesis_hash, banned, count_max, max_bytes, blobs_max_bytes FROM rulings WHERE genesis_hash = ?"
+)
 USERS: Final = (
     "SELECT a.genesis_hash, "
     "(SELECT name FROM names n WHERE n.genesis_hash = a.genesis_hash AND n.freed_s IS NULL), "
     "count(d.id), coalesce(sum(d.mail_count), 0), coalesce(sum(d.mail_bytes), 0), "
-    "coalesce(r.banned, 0), r.count_max, r.max_bytes "
+    "(SELECT count(*) FROM blobs b WHERE b.genesis_hash = a.genesis_hash), "
+    "(SELECT coalesce(sum(b.received), 0) FROM blobs b WHERE b.genesis_hash = a.genesis_hash), "
+    "coalesce(r.banned, 0), r.count_max, r.max_bytes, r.blobs_max_bytes "
     "FROM accounts a LEFT JOIN devices d USING (genesis_hash) LEFT JOIN rulings r USING (genesis_hash) "
     "WHERE a.genesis_hash > ? GROUP BY a.genesis_hash ORDER BY a.genesis_hash LIMIT ?"
 )
 COUNTS: Final = (
     "SELECT (SELECT count(*) FROM accounts), (SELECT count(*) FROM devices), "
-    "(SELECT coalesce(sum(mail_count), 0) FROM devices), (SELECT coalesce(sum(mail_bytes), 0) FROM devices)"
+    "(SELECT coalesce(sum(mail_count), 0) FROM devices), (SELECT coalesce(sum(mail_bytes), 0) FROM devices), "
+    "(SELECT count(*) FROM blobs), (SELECT coalesce(sum(received), 0) FROM blobs)"
 )
 
 
@@ -150,6 +156,7 @@ def delete_account(db: apsw.Connection, genesis_hash: bytes, now_s: int) -> None
         "UPDATE invites SET spent_by = x'' WHERE spent_by = ?",
     ):
         db.execute(sql, (genesis_hash,))
+    blobs.delete_all(db, genesis_hash)
     db.execute("DELETE FROM rulings WHERE genesis_hash = ? AND NOT banned", (genesis_hash,))
     db.execute(
         "UPDATE names SET freed_s = coalesce(freed_s, ?), claim = x'' WHERE genesis_hash = ?",
@@ -174,7 +181,8 @@ def rule(db: apsw.Connection, ruling: Ruling) -> bool:
         db.execute("DELETE FROM rulings WHERE genesis_hash = ?", (ruling.genesis_hash,))
     else:
         db.execute(
-            "INSERT OR REPLACE INTO rulings (genesis_hash, banned, count_max, max_bytes) VALUES (?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO rulings (genesis_hash, banned, count_max, max_bytes, blobs_max_bytes) "
+            "VALUES (?, ?, ?, ?, ?)",
             astuple(ruling),
         )
     return True
@@ -356,6 +364,7 @@ def due(now_s: int) -> Iterator[tuple[str, tuple[int, ...]]]:
     yield "SELECT 1 FROM mail WHERE expires_h <= ? LIMIT 1", (now_s // 3600,)
     yield "SELECT 1 FROM invites WHERE expires_s <= ? LIMIT 1", (now_s,)
     yield "SELECT 1 FROM names WHERE freed_s <= ? LIMIT 1", (_rested(now_s),)
+    yield blobs.DUE, (now_s // 3600,)
 
 
 def _rested(now_s: int) -> int:
@@ -383,7 +392,7 @@ def expire(db: apsw.Connection, now_s: int, limit: int) -> int:
     ):
         db.execute(sql, (bound, limit))
         others += db.changes()
-    return len(mail) + others
+    return len(mail) + others + blobs.expire(db, now_s // 3600)
 
 
 _HELD: Final = (
@@ -402,6 +411,11 @@ _HELD: Final = (
     ("names", "SELECT * FROM names WHERE genesis_hash = :g ORDER BY rowid"),
     ("invites", "SELECT * FROM invites WHERE creator = :g OR spent_by = :g ORDER BY rowid"),
     ("rulings", "SELECT * FROM rulings WHERE genesis_hash = :g"),
+    (
+        "blobs",
+        "SELECT genesis_hash, blob_id, size_bytes, received, committed, expires_h FROM blobs "
+        "WHERE genesis_hash = :g ORDER BY id",
+    ),
     (
         "mail",
         "SELECT m.id, d.device_hash, m.envelope_id, m.expires_h, m.envelope "

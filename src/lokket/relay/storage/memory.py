@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from lokket import limits
 from lokket.relay.storage.base import (
     AccountRow,
+    BlobRow,
     Counts,
     DeviceRow,
     Held,
@@ -36,6 +37,12 @@ class _Device:
 
 
 @dataclass(slots=True)
+class _Blob:
+    row: BlobRow
+    parts: dict[int, bytes] = field(default_factory=dict)  # by where they begin, in order
+
+
+@dataclass(slots=True)
 class _Name:
     row: NameRow
     freed_s: int | None = None
@@ -52,6 +59,7 @@ class MemoryStorage:
         self._names: dict[str, _Name] = {}
         self._invites: dict[bytes, tuple[InviteRow, bytes | None]] = {}  # with who spent it
         self._rulings: dict[bytes, Ruling] = {}
+        self._blobs: dict[tuple[bytes, bytes], _Blob] = {}  # by genesis hash and blob id, oldest first
         self._order = 0
 
     @property
@@ -107,6 +115,8 @@ class MemoryStorage:
             del self._ids[account.account_id], self._heads[genesis_hash]
         for key in [key for key, device in self._devices.items() if device.genesis_hash == genesis_hash]:
             del self._devices[key]
+        for blob in await self.blobs(genesis_hash):
+            del self._blobs[genesis_hash, blob.blob_id]
         for token_hash, (row, spent_by) in list(self._invites.items()):
             if row.creator == genesis_hash and spent_by is None:
                 del self._invites[token_hash]
@@ -143,6 +153,7 @@ class MemoryStorage:
             if name.freed_s is None and name.row.genesis_hash == genesis_hash
         ]
         devices = [device for device in self._devices.values() if device.genesis_hash == genesis_hash]
+        blobs = await self.blobs(genesis_hash)
         return UserRow(
             genesis_hash,
             names[0] if names else None,
@@ -150,6 +161,8 @@ class MemoryStorage:
             sum(len(device.mail) for device in devices),
             sum(device.mail_bytes for device in devices),
             await self.ruling(genesis_hash),
+            len(blobs),
+            sum(blob.received for blob in blobs),
         )
 
     async def find(self, prefix: bytes, limit: int) -> tuple[bytes, ...]:
@@ -285,6 +298,53 @@ class MemoryStorage:
             device.mail_bytes -= len(device.mail.pop(key)[1].envelope)
         return deleted
 
+    # --- blobs ---
+
+    async def begin_blob(self, genesis_hash: bytes, row: BlobRow, quota: Quota) -> str:
+        held = self._blobs.get((genesis_hash, row.blob_id))
+        if held is not None:
+            return "" if held.row.size_bytes == row.size_bytes else api.CONFLICT
+        if genesis_hash not in self._accounts:
+            return api.UNKNOWN
+        own_max = self._rulings.get(genesis_hash, Ruling(b"")).blobs_max_bytes
+        mine = await self.blobs(genesis_hash)
+        total = sum(blob.size_bytes for blob in mine) + row.size_bytes
+        if len(mine) >= quota.count or total > (quota.size_bytes if own_max is None else own_max):
+            return api.QUOTA_FULL
+        self._blobs[genesis_hash, row.blob_id] = _Blob(row)
+        return ""
+
+    async def put_part(self, genesis_hash: bytes, blob_id: bytes, offset: int, part: bytes) -> BlobRow | None:
+        held = self._blobs.get((genesis_hash, blob_id))
+        if held is None:
+            return None
+        row, end = held.row, offset + len(part)
+        if not row.committed and offset == row.received and end <= row.size_bytes:
+            held.parts[offset] = part
+            held.row = replace(row, received=end)
+        return held.row
+
+    async def commit_blob(self, genesis_hash: bytes, blob_id: bytes, expires_h: int) -> BlobRow | None:
+        held = self._blobs.get((genesis_hash, blob_id))
+        if held is None:
+            return None
+        if held.row.received == held.row.size_bytes and not held.row.committed:
+            held.row = replace(held.row, committed=True, expires_h=expires_h)
+        return held.row
+
+    async def blobs(self, genesis_hash: bytes) -> tuple[BlobRow, ...]:
+        return tuple(held.row for key, held in self._blobs.items() if key[0] == genesis_hash)
+
+    async def blob_part(self, genesis_hash: bytes, blob_id: bytes, offset: int) -> bytes:
+        held = self._blobs.get((genesis_hash, blob_id))
+        if held is None or not held.row.committed:
+            return b""
+        at = max(at for at in held.parts if at <= offset)
+        return held.parts[at][offset - at :]
+
+    async def delete_blob(self, genesis_hash: bytes, blob_id: bytes) -> None:
+        self._blobs.pop((genesis_hash, blob_id), None)
+
     # --- upkeep ---
 
     async def expire(self, now_s: int, limit: int) -> int:
@@ -305,7 +365,11 @@ class MemoryStorage:
         ][:limit]
         for name in old_names:
             del self._names[name]
-        return len(old_mail) + len(old_invites) + len(old_names)
+        old_blobs = [key for key, held in self._blobs.items() if held.row.expires_h * 3600 <= now_s]
+        for blob in old_blobs[: limits.EXPIRE_BLOBS_PER_UPKEEP]:
+            del self._blobs[blob]
+        gone = min(len(old_blobs), limits.EXPIRE_BLOBS_PER_UPKEEP)
+        return len(old_mail) + len(old_invites) + len(old_names) + gone
 
     async def counts(self) -> Counts:
         return Counts(
@@ -313,6 +377,8 @@ class MemoryStorage:
             len(self._devices),
             sum(len(device.mail) for device in self._devices.values()),
             sum(device.mail_bytes for device in self._devices.values()),
+            len(self._blobs),
+            sum(held.row.received for held in self._blobs.values()),
         )
 
     async def held(self, genesis_hash: bytes) -> tuple[Held, ...]:
@@ -336,18 +402,21 @@ class MemoryStorage:
                 rows.append(Held("invites", (*_held("invites", row).columns, ("spent_by", spent_by))))
         if genesis_hash in self._rulings:
             rows.append(_held("rulings", self._rulings[genesis_hash]))
-        for order, mail in sorted(
-            (order, mail) for device in self._devices.values() for order, mail in device.mail.values()
-        ):
-            if mail.device_hash in mine or genesis_hash in mail.envelope:
-                rows.append(_held_mail(order, mail))
+        for blob in await self.blobs(genesis_hash):
+            rows.append(Held("blobs", (("genesis_hash", genesis_hash), *_held("", blob).columns)))
+        all_mail = (each for device in self._devices.values() for each in device.mail.values())
+        rows += [
+            _held_mail(order, mail)
+            for order, mail in sorted(all_mail)
+            if mail.device_hash in mine or genesis_hash in mail.envelope
+        ]
         return tuple(rows)
 
     async def close(self) -> None:
         pass
 
 
-def _held(table: str, row: AccountRow | NameRow | InviteRow | Ruling) -> Held:
+def _held(table: str, row: AccountRow | NameRow | InviteRow | Ruling | BlobRow) -> Held:
     return Held(table, tuple((column.name, getattr(row, column.name)) for column in fields(row)))
 
 

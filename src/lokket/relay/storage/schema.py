@@ -76,6 +76,26 @@ MIGRATIONS: Final[tuple[str, ...]] = (
         max_bytes INTEGER
     ) STRICT;
     """,
+    """
+    CREATE TABLE blobs (
+        id INTEGER PRIMARY KEY,
+        genesis_hash BLOB NOT NULL,
+        blob_id BLOB NOT NULL,
+        size_bytes INTEGER NOT NULL,
+        received INTEGER NOT NULL DEFAULT 0,
+        committed INTEGER NOT NULL DEFAULT 0,
+        expires_h INTEGER NOT NULL,
+        UNIQUE (genesis_hash, blob_id)
+    ) STRICT;
+    CREATE INDEX blobs_by_expiry ON blobs (expires_h);
+    CREATE TABLE blob_parts (
+        blob INTEGER NOT NULL,
+        at INTEGER NOT NULL,
+        part BLOB NOT NULL,
+        UNIQUE (blob, at)
+    ) STRICT;
+    ALTER TABLE rulings ADD COLUMN blobs_max_bytes INTEGER;
+    """,
 )
 
 

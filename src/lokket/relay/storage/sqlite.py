@@ -18,9 +18,10 @@ import apsw
 
 from lokket import limits
 from lokket.errors import LocalError
-from lokket.relay.storage import jobs
+from lokket.relay.storage import blobs, jobs
 from lokket.relay.storage.base import (
     AccountRow,
+    BlobRow,
     Counts,
     DeviceRow,
     Held,
@@ -90,11 +91,11 @@ class SQLiteReader:
 
     async def ruling(self, genesis_hash: bytes) -> Ruling:
         row = self._one(jobs.RULING, genesis_hash)
-        return Ruling(row[0], bool(row[1]), row[2], row[3]) if row else Ruling(genesis_hash)
+        return Ruling(row[0], bool(row[1]), *row[2:]) if row else Ruling(genesis_hash)
 
     async def users(self, after: bytes, limit: int) -> tuple[UserRow, ...]:
         return tuple(
-            UserRow(row[0], row[1], row[2], row[3], row[4], Ruling(row[0], bool(row[5]), row[6], row[7]))
+            UserRow(*row[:5], Ruling(row[0], bool(row[7]), *row[8:]), row[5], row[6])  # type: ignore[call-arg]
             for row in self._read(jobs.USERS, (after, limit))
         )
 
@@ -130,6 +131,13 @@ class SQLiteReader:
                 break
             found.append(Waiting(*row))
         return tuple(found)
+
+    async def blobs(self, genesis_hash: bytes) -> tuple[BlobRow, ...]:
+        return tuple(blobs.of(row) for row in self._read(blobs.LIST, (genesis_hash,)))
+
+    async def blob_part(self, genesis_hash: bytes, blob_id: bytes, offset: int) -> bytes:
+        row = self._one(blobs.PART, genesis_hash, blob_id, offset)
+        return bytes(row[1][offset - row[0] :]) if row is not None else b""
 
     async def counts(self) -> Counts:
         row = self._one(jobs.COUNTS)
@@ -254,6 +262,24 @@ class SQLiteStorage(SQLiteReader):
 
     async def acknowledge(self, device_hash: bytes, envelope_ids: tuple[bytes, ...]) -> tuple[bytes, ...]:
         return await self._writer.run(lambda db: jobs.acknowledge(db, device_hash, envelope_ids), grows=False)
+
+    # --- blobs ---
+
+    async def begin_blob(self, genesis_hash: bytes, row: BlobRow, quota: Quota) -> str:
+        return await self._writer.run(lambda db: blobs.begin(db, genesis_hash, row, quota), grows=True)
+
+    async def put_part(self, genesis_hash: bytes, blob_id: bytes, offset: int, part: bytes) -> BlobRow | None:
+        return await self._writer.run(
+            lambda db: blobs.put_part(db, genesis_hash, blob_id, offset, part), grows=True
+        )
+
+    async def commit_blob(self, genesis_hash: bytes, blob_id: bytes, expires_h: int) -> BlobRow | None:
+        return await self._writer.run(
+            lambda db: blobs.commit(db, genesis_hash, blob_id, expires_h), grows=False
+        )
+
+    async def delete_blob(self, genesis_hash: bytes, blob_id: bytes) -> None:
+        await self._writer.run(lambda db: blobs.delete(db, genesis_hash, blob_id), grows=False)
 
     # --- upkeep ---
 
