@@ -7,6 +7,7 @@ PYTHON ?= python3
 JOBS ?= 2
 SEED ?= 0
 SECONDS ?= 60
+WORLDS ?= 50
 ROUNDS ?= 7
 
 VENV := .venv
@@ -52,11 +53,14 @@ test-unit: $(VENV)/.stamp-dev ## the quick tests alone
 test-interop: $(VENV)/.stamp-dev interop ## live sessions against libsignal-client, ts-mls, mls-rs and OpenMLS
 	@$(RUN)/python -m pytest tests/interop
 
-sim: $(VENV)/.stamp-dev ## one seeded world: make sim SEED=7
+sim: $(VENV)/.stamp-dev ## one seeded world: make sim mls-worlds SEED=7
 	@$(RUN)/python -m tests.sim --seed $(SEED)
 
 models: $(VENV)/.stamp-dev ## the models of models/ with large bounds, and their runs with the code (needs spin)
 	@LOKKET_MODELS=large $(RUN)/python -m pytest -s tests/models
+
+mls-worlds: $(VENV)/.stamp-dev ## many worlds of MLS clients: make mls-worlds SEED=0 WORLDS=50
+	@$(RUN)/python -m tests.support.mls_world --seed $(SEED) --worlds $(WORLDS)
 
 fuzz: $(VENV)/.stamp-fuzz ## fuzz one decoder: make fuzz NAME=tls SECONDS=60; without NAME, list them
 	@$(RUN)/python fuzz/run.py $(NAME) --seconds $(SECONDS)

@@ -119,6 +119,7 @@ class World:
         client = member.client
         joining = [] if newcomers is None else newcomers
         given = self.proposals(member) + [add(one.package()) for one in joining]
+        waiting = client.group.waiting
         options = mls.CommitOptions(path=self.random.random() < 0.5)
         try:
             client.group, sent = client.group.commit(NOW_S, client.entropy, given, options)
@@ -130,6 +131,7 @@ class World:
             self.count("commit lost the race")
             return False
         self.count("commit")
+        self.count("committed by reference" if waiting else "committed by value")
         for one in joining:
             one.join(sent.welcome)
             self.members.append(Member(one, len(self.relay.log)))
@@ -204,7 +206,11 @@ class World:
 
     def race(self) -> None:
         """Several commit at once, each on what it knows; one at most is accepted."""
-        for member in self.some():
+        chosen = self.some()
+        for member in chosen:
+            if self.random.random() < 0.6:
+                self.read_all(member)
+        for member in chosen:
             if member not in self.members:
                 continue
             fresh = [self.client()] if self.random.random() < 0.3 and len(self.members) < MEMBERS_MAX else []
@@ -221,6 +227,10 @@ class World:
     def propose(self) -> None:
         for member in self.some(2):
             client = member.client
+            if self.random.random() < 0.7:
+                self.read_all(member)
+            if member not in self.members:
+                continue
             try:
                 if self.random.random() < 0.6:
                     client.group, message = client.group.propose_update(NOW_S, client.entropy)
@@ -278,14 +288,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--worlds", type=int, default=1)
     parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--members", type=int, default=MEMBERS_MAX)
     given = parser.parse_args()
     for seed in range(given.seed, given.seed + given.worlds):
         started = time.perf_counter()
-        world = World(seed)
+        world = World(seed, given.members)
         try:
             world.run(given.steps)
         except BaseException:
-            print(f"python -m tests.support.mls_world --seed {seed} --steps {given.steps}")
+            again = f"--seed {seed} --steps {given.steps} --members {given.members}"
+            print(f"python -m tests.support.mls_world {again}")
             raise
         took = time.perf_counter() - started
         print(f"seed {seed}: {len(world.members)} agree in epoch {world.relay.epoch}, {took:.1f} s")
