@@ -1,4 +1,4 @@
-"""Backups at a relay, as real processes: killed on the way, fetched by a recovered device, seen by the operator."""
+"""Backups at a relay, as real processes: killed on the way, fetched by a recovered device, counted."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.machine import Machine, RelayMachine, machines
+from tests.support.machine import RelayMachine, machines
 
 BARE = "--insecure-no-passphrase"
 LONG = "x" * 50_000
