@@ -15,7 +15,7 @@ CORPUS = HERE / "corpus"
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import targets  # noqa: E402
-from fuzz import archives, frames, identity, mls, sealing, sessions  # noqa: E402
+from fuzz import archives, frames, identity, mls, mls_groups, sealing, sessions  # noqa: E402
 from lokket.codec import tls  # noqa: E402
 from lokket.protocol import fingerprint  # noqa: E402
 
@@ -43,6 +43,7 @@ SEEDS = {
     **frames.SEEDS,
     **archives.SEEDS,
     **mls.SEEDS,
+    **mls_groups.SEEDS,
 }
 
 

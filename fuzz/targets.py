@@ -12,7 +12,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Annotated, Any, Final
 
-from fuzz import archives, frames, identity, mls, sealing, sessions
+from fuzz import archives, frames, identity, mls, mls_groups, sealing, sessions
 from lokket.codec import tls
 from lokket.protocol import fingerprint
 
@@ -70,4 +70,5 @@ TARGETS: Final[dict[str, Target]] = {
     **frames.TARGETS,
     **archives.TARGETS,
     **mls.TARGETS,
+    **mls_groups.TARGETS,
 }
