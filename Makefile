@@ -8,6 +8,7 @@ JOBS ?= 2
 SEED ?= 0
 SECONDS ?= 60
 WORLDS ?= 50
+SCHEDULES ?= 1000
 ROUNDS ?= 7
 
 VENV := .venv
@@ -61,6 +62,9 @@ models: $(VENV)/.stamp-dev ## the models of models/ with large bounds, and their
 
 mls-worlds: $(VENV)/.stamp-dev ## many worlds of MLS clients: make mls-worlds SEED=0 WORLDS=50
 	@$(RUN)/python -m tests.support.mls_world --seed $(SEED) --worlds $(WORLDS)
+differential: $(VENV)/.stamp-dev interop ## random schedules with ourselves and libsignal: SCHEDULES=10000 SEED=7
+	@LOKKET_SCHEDULES=$(SCHEDULES) $(RUN)/python -m pytest -s --hypothesis-seed=$(SEED) tests/property/test_schedules.py \
+	  tests/interop/test_live_schedules.py
 
 fuzz: $(VENV)/.stamp-fuzz ## fuzz one decoder: make fuzz NAME=tls SECONDS=60; without NAME, list them
 	@$(RUN)/python fuzz/run.py $(NAME) --seconds $(SECONDS)
