@@ -54,7 +54,7 @@ test-unit: $(VENV)/.stamp-dev ## the quick tests alone
 test-interop: $(VENV)/.stamp-dev interop ## live sessions against libsignal-client, ts-mls, mls-rs and OpenMLS
 	@$(RUN)/python -m pytest tests/interop
 
-sim: $(VENV)/.stamp-dev ## one seeded world: make sim mls-worlds SEED=7
+sim: $(VENV)/.stamp-dev ## one seeded world: make sim SEED=7
 	@$(RUN)/python -m tests.sim --seed $(SEED)
 
 models: $(VENV)/.stamp-dev ## the models of models/ with large bounds, and their runs with the code (needs spin)
