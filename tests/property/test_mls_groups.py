@@ -21,6 +21,7 @@ from tests.support.mls_world import World
 PUBLIC = mls.CommitOptions(handshake=mls.WireFormat.PUBLIC_MESSAGE)
 
 
+@pytest.mark.attack(75, 77)
 @pytest.mark.parametrize("seed", range(4))
 def test_worlds(seed: int) -> None:
     world = World(seed, members_max=14)
@@ -64,6 +65,7 @@ def test_a_leaked_state_holds_no_secret_of_epochs_before() -> None:
     assert secrets_of(bob.group)["init_secret"] in leaked  # what is looked for would be found
 
 
+@pytest.mark.attack(80)
 def test_a_leaked_state_opens_no_message_that_was_read() -> None:
     alice, bob = crowd(["alice", "bob"])
     messages = [alice.say(f"{number}".encode()) for number in range(5)]
@@ -121,6 +123,7 @@ def leak(client: Client) -> mls.Group:
     return mls.Group.decode(client.group.encode(), client.settings)
 
 
+@pytest.mark.attack(80)
 def test_whoever_leaked_heals_by_its_own_commit() -> None:
     people = alice, bob, carol, _ = crowd(["alice", "bob", "carol", "dave"])
     stolen = leak(bob)
@@ -150,6 +153,7 @@ def test_whoever_leaked_heals_by_its_own_commit() -> None:
     talk(people)
 
 
+@pytest.mark.attack(80)
 def test_whoever_leaked_heals_by_an_update_that_another_commits() -> None:
     people = alice, bob, carol = crowd(["alice", "bob", "carol"])
     stolen = leak(bob)
@@ -177,6 +181,7 @@ def test_a_key_from_elsewhere_locks_out_whoever_lacks_it() -> None:
     agree([alice, bob])
 
 
+@pytest.mark.attack(76)
 def test_who_was_removed_learns_nothing_of_the_next_epoch() -> None:
     people = alice, bob, carol, dave = crowd(["alice", "bob", "carol", "dave"])
     for committer in people:  # a warm tree: everyone knows keys of its path

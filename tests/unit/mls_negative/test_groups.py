@@ -129,6 +129,7 @@ def test_a_sender_who_is_no_member(sender: int) -> None:
     refuses(bob, forged(alice, mls.Remove(2), sender), "6.1-1")
 
 
+@pytest.mark.attack(78)
 def test_a_member_in_anothers_name() -> None:
     alice, bob, _ = three()
     with untouched(bob), pytest.raises(SignatureRefused):
@@ -151,6 +152,7 @@ def test_a_public_commit_with_a_wrong_tag(part: str) -> None:
     bob.take(sent.commit)
 
 
+@pytest.mark.attack(75)
 def test_a_confirmation_tag_of_another_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     alice, bob, _ = three()
     real = committing.next_epoch
@@ -176,6 +178,7 @@ def test_application_data_in_the_clear(monkeypatch: pytest.MonkeyPatch) -> None:
         bob.group.process(message)
 
 
+@pytest.mark.attack(16)
 def test_every_flipped_bit_of_a_message() -> None:
     alice, bob, _ = three()
     said, committed = alice.say(b"hello"), alice.group.commit(NOW_S, alice.entropy)[1].commit
@@ -188,6 +191,7 @@ def test_every_flipped_bit_of_a_message() -> None:
     bob.take(committed)
 
 
+@pytest.mark.attack(16)
 def test_every_cut_of_a_message_and_bytes_after_it() -> None:
     alice, bob, _ = three()
     for message in (
@@ -201,6 +205,7 @@ def test_every_cut_of_a_message_and_bytes_after_it() -> None:
         refuses_somehow(bob, message + message)
 
 
+@pytest.mark.attack(16)
 @pytest.mark.parametrize("length", ["3fff", "7fff", "40", "4000", "80003fff", "bfffffff", "c0", "ffffffff"])
 def test_a_length_that_says_more_than_there_is(length: str) -> None:
     """Also at 0x3fff and 0x7fff, where another implementation went wrong (OpenMLS #2147)."""
@@ -257,6 +262,7 @@ def from_server(server: Client, context: Client, content: Any, index: int = 0) -
     return forged(context, content, External(index), server.identity.signature.private)
 
 
+@pytest.mark.attack(73)
 def test_an_external_sender_whom_nobody_listed() -> None:
     server, alice, bob = with_server()
     refuses(bob, from_server(server, alice, mls.Remove(0), 1), "12.1.8-3")

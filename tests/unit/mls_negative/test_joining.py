@@ -187,6 +187,7 @@ def test_two_extensions_of_a_type_in_a_group_info(lying_info: Callable[..., Any]
         dave.join(sent.welcome)
 
 
+@pytest.mark.attack(16)
 def test_bytes_after_the_content_of_an_extension(lying_info: Callable[..., Any]) -> None:
     """Another implementation took them once (OpenMLS #2134)."""
 
@@ -227,6 +228,7 @@ def test_a_welcome_from_which_our_leaf_is_gone(monkeypatch: pytest.MonkeyPatch) 
         dave.join(sent.welcome)
 
 
+@pytest.mark.attack(73, 74)
 @pytest.mark.parametrize("kind", list(mls.ChangeKind))
 def test_the_application_is_asked_at_every_change(kind: mls.ChangeKind) -> None:
     """Rule 7.3-1 is the application's: it is asked of each leaf, and its refusal changes nothing."""
@@ -386,6 +388,7 @@ def test_a_welcome_with_two_origins_or_late(monkeypatch: pytest.MonkeyPatch) -> 
         people[1].join(sent.welcome, origin=people[1].group)
 
 
+@pytest.mark.attack(73)
 def test_a_leaf_that_lies_in_a_tree_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever invites us vouches for a tree: each leaf in it must be its owner's own (7.3-2)."""
     alice, dave = crowd(["alice", "bob"])[0], Client("dave")

@@ -92,6 +92,7 @@ def test_a_tree_with_bytes_after_it(tail: bytes) -> None:
             RatchetTree.decode(tls.opaque(body + tail))
 
 
+@pytest.mark.attack(84)
 def test_a_tree_that_is_larger_than_we_carry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ratchet_tree, "MLS_LEAVES_MAX", 4)
     four = tree_of(people(4))
