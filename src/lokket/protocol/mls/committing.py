@@ -43,7 +43,7 @@ from lokket.protocol.mls.proposals import (
 from lokket.protocol.mls.proposed import Proposed
 from lokket.protocol.mls.receiving import keep_proposal, proposal_changes
 from lokket.protocol.mls.settings import FindPSK, Identity, Settings
-from lokket.protocol.mls.structs import LeafNode, UpdateSource
+from lokket.protocol.mls.structs import Extensions, LeafNode, UpdateSource
 from lokket.protocol.mls.transition import Ingredients, Next, ask, find_psks, next_epoch, provisional_context
 from lokket.protocol.mls.validation import check_support, check_unique
 from lokket.protocol.mls.welcoming import InfoOptions, make_group_info, seal_welcome
@@ -70,8 +70,16 @@ class Sent:
 
     commit: bytes
     welcome: bytes | None
-    group_info: bytes  # of the new epoch, for external joins
-    ratchet_tree: bytes  # for those who join without the tree in their message
+    _after: GroupState = field(repr=False)
+
+    def group_info(self, *, tree: bool = True, extensions: Extensions = ()) -> bytes:
+        """The GroupInfo of the new epoch, for external joins."""
+        options = InfoOptions(tree, external=True, extensions=extensions)
+        return encode_message(make_group_info(self._after, options))
+
+    def ratchet_tree(self) -> bytes:
+        """The tree of the new epoch, for those who join without the tree in their message."""
+        return self._after.tree.encode()
 
 
 # --- proposals ---
@@ -303,7 +311,6 @@ def _finish(
         info = make_group_info(after, options.welcome)
         sent = seal_welcome(suite, made.following, info, (applied, made.path), entropy)
         welcome = encode_message(sent)
-    info = make_group_info(after, replace(options.welcome, external=True))
     changed = {*applied.new_leaves, *applied.removed, *(at for at, _ in applied.updated), state.leaf_index}
     pending = Pending(message, after, replaced_leaves(state.tree, changed))
-    return replace(state, pending=pending), Sent(message, welcome, encode_message(info), epoch.tree.encode())
+    return replace(state, pending=pending), Sent(message, welcome, after)
