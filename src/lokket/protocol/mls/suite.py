@@ -7,10 +7,9 @@ the private range, since none is assigned: 0xF101 here, or what ``suites`` is gi
 from __future__ import annotations
 
 import hashlib
-import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Final
 
 from lokket.codec.tls import opaque
@@ -27,6 +26,7 @@ from lokket.crypto.kem import (
     XWING,
     KEMKeyPair,
     expand,
+    mac,
 )
 from lokket.errors import RemoteError
 from lokket.protocol.mls.proposals import HPKECiphertext
@@ -84,15 +84,15 @@ class CipherSuite:
 
     def mac(self, key: bytes, data: bytes) -> bytes:
         """HMAC (section 5.2)."""
-        return hmac.digest(key, data, self.hash_name)
+        return mac(self.hash_name, key, data)
 
     def extract(self, salt: bytes, key_material: bytes) -> bytes:
         """KDF.Extract: HKDF of RFC 5869."""
-        return hmac.digest(salt, key_material, self.hash_name)
+        return mac(self.hash_name, salt, key_material)
 
     def expand_with_label(self, secret: bytes, label: bytes, context: bytes, length: int) -> bytes:
         """Section 8: ``label`` without its "MLS 1.0 "."""
-        info = length.to_bytes(2, "big") + opaque(b"MLS 1.0 " + label) + opaque(context)
+        info = _kdf_label(length, label) + (opaque(context) if context else b"\x00")
         return expand(self.hash_name, secret, info, length)
 
     def derive_secret(self, secret: bytes, label: bytes) -> bytes:
@@ -153,6 +153,12 @@ class CipherSuite:
 
     def __repr__(self) -> str:
         return f"<{self.name}>"
+
+
+@lru_cache(maxsize=256)
+def _kdf_label(length: int, label: bytes) -> bytes:
+    """The head of KDFLabel: few labels are ever used, an application's exports aside."""
+    return length.to_bytes(2, "big") + opaque(b"MLS 1.0 " + label)
 
 
 def _labelled(label: bytes, content: bytes) -> bytes:
