@@ -7,6 +7,7 @@ PYTHON ?= python3
 JOBS ?= 2
 SEED ?= 0
 SECONDS ?= 60
+SIZES ?= 10 100 1000 10000
 WORLDS ?= 50
 SCHEDULES ?= 1000
 ROUNDS ?= 7
@@ -51,6 +52,9 @@ types: $(VENV)/.stamp-dev ## mypy --strict over the package
 test-unit: $(VENV)/.stamp-dev ## the quick tests alone
 	@$(RUN)/python -m pytest -n $(JOBS) tests/unit tests/vectors tests/house
 
+test-mls-vectors: $(VENV)/.stamp-dev ## every MLS vector of every suite, of which `make test` takes samples
+	@MLS_VECTORS_WHOLE=1 $(RUN)/python -m pytest tests/vectors/mls
+
 test-interop: $(VENV)/.stamp-dev interop ## live sessions against libsignal-client, ts-mls, mls-rs and OpenMLS
 	@$(RUN)/python -m pytest tests/interop
 
@@ -74,6 +78,9 @@ fuzz-all: $(VENV)/.stamp-fuzz ## fuzz every decoder in turn: make fuzz-all SECON
 
 bench-pairwise: $(VENV)/.stamp-bench interop ## lokket beside libsignal-client, vodozemac, doubleratchet: ROUNDS=7
 	@$(RUN)/python -m bench.pairwise --rounds $(ROUNDS)
+
+bench-groups: $(VENV)/.stamp-dev interop ## lokket beside mls-rs and ts-mls, groups of 10 to 10,000: SIZES="10 100"
+	@$(RUN)/python -m bench.groups --sizes $(SIZES)
 
 docs: $(VENV)/.stamp-dev ## the documentation as a site, in build/site
 	@NO_MKDOCS_2_WARNING=1 $(RUN)/python -m mkdocs build --strict --quiet && echo "build/site/index.html"

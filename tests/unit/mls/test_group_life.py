@@ -110,10 +110,10 @@ def test_the_tree_beside_the_welcome() -> None:
     sent = alice.commit(add(bob.package()), options=options)
     with broken("12.4.3.1-10"):
         bob.join(sent.welcome)
-    bob.join(sent.welcome, ratchet_tree=sent.ratchet_tree())
+    bob.join(sent.welcome, ratchet_tree=sent.ratchet_tree)
     agree([alice, bob])
     with broken("12.4.3.1-6"):
-        bob.join(sent.welcome, ratchet_tree=sent.ratchet_tree(), in_use=[b"group"])
+        bob.join(sent.welcome, ratchet_tree=sent.ratchet_tree, in_use=[b"group"])
     carol = Client("carol")
     info = alice.group.group_info(tree=False)
     with broken("12.4.3.1-10"):

@@ -43,7 +43,7 @@ from lokket.protocol.mls.proposals import (
 from lokket.protocol.mls.proposed import Proposed
 from lokket.protocol.mls.receiving import keep_proposal, proposal_changes
 from lokket.protocol.mls.settings import FindPSK, Identity, Settings
-from lokket.protocol.mls.structs import Extensions, LeafNode, UpdateSource
+from lokket.protocol.mls.structs import LeafNode, UpdateSource
 from lokket.protocol.mls.transition import Ingredients, Next, ask, find_psks, next_epoch, provisional_context
 from lokket.protocol.mls.validation import check_support, check_unique
 from lokket.protocol.mls.welcoming import InfoOptions, make_group_info, seal_welcome
@@ -71,12 +71,14 @@ class Sent:
     commit: bytes
     welcome: bytes | None
     _after: GroupState = field(repr=False)
+    _info: InfoOptions = field(repr=False)
 
-    def group_info(self, *, tree: bool = True, extensions: Extensions = ()) -> bytes:
-        """The GroupInfo of the new epoch, for external joins."""
-        options = InfoOptions(tree, external=True, extensions=extensions)
-        return encode_message(make_group_info(self._after, options))
+    @property
+    def group_info(self) -> bytes:
+        """The GroupInfo of the new epoch, for external joins: made when asked for, as the options say."""
+        return encode_message(make_group_info(self._after, replace(self._info, external=True)))
 
+    @property
     def ratchet_tree(self) -> bytes:
         """The tree of the new epoch, for those who join without the tree in their message."""
         return self._after.tree.encode()
@@ -313,4 +315,4 @@ def _finish(
         welcome = encode_message(sent)
     changed = {*applied.new_leaves, *applied.removed, *(at for at, _ in applied.updated), state.leaf_index}
     pending = Pending(message, after, replaced_leaves(state.tree, changed))
-    return replace(state, pending=pending), Sent(message, welcome, after)
+    return replace(state, pending=pending), Sent(message, welcome, after, options.welcome)
