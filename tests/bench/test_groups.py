@@ -11,10 +11,21 @@ import pytest
 
 from bench import rounds
 
-WORKLOADS = (
-    "bulk_add join_bare join self_commit_bare self_commit process_commit_bare process_commit "
-    "add_one remove_one process_add process_remove application_encrypt application_decrypt"
-).split()
+WORKLOADS = [
+    "bulk_add",
+    "join_bare",
+    "join",
+    "self_commit_bare",
+    "self_commit",
+    "process_commit_bare",
+    "process_commit",
+    "add_one",
+    "remove_one",
+    "process_add",
+    "process_remove",
+    "application_encrypt",
+    "application_decrypt",
+]
 
 
 @pytest.fixture(scope="module")
