@@ -80,6 +80,10 @@ REQUEST_MESSAGES_MAX: Final = 64  # of one stranger; more are dropped
 QUARANTINE_MAX: Final = 1_000  # envelopes that did not open, newest kept
 SEEN_DAYS: Final = 45  # envelope ids remembered: longer than the relay keeps mail
 RECEIPTS_KEPT_DAYS: Final = 2  # our own receipts, in case the peer asks for them again
+CURSORS_MAX: Final = 32  # named readers of one vault's messages
+CURSOR_NAME_MAX_CHARS: Final = 64
+CURSOR_DAYS: Final = 30  # not used for so long, with mail behind it: nothing more is kept for it
+DEAD_LETTERS_MAX: Final = 200  # of one cursor; the oldest go
 CHALLENGES_PER_SESSION_MAX: Final = 3  # sent in one session, or answered in it
 CHALLENGE_REPEAT_S: Final = 60  # unanswered for so long: asked again with the next message
 
@@ -139,6 +143,27 @@ ANSWER_WAIT_S: Final = 60  # a relay that leaves a call unanswered for so long i
 EVENTS_QUEUED_MAX: Final = 256  # between the socket and the driver; a full queue stops reading
 EVENTS_PER_COMMIT_MAX: Final = 32  # deliveries that share one transaction
 TIDY_IDLE_S: Final = 5  # without work, until the vault's log is cut
+
+# --- the daemon's socket (docs/using.md, "One vault, many programs") ---
+RPC_REQUEST_MAX_BYTES: Final = 4 * 1024 * 1024  # one line: a batch of records to import, in base64
+RPC_ANSWER_MAX_BYTES: Final = 64 * 1024 * 1024  # a long history of long messages
+RPC_CONNECTIONS_MAX: Final = 128
+RPC_PENDING_MAX: Final = 64  # of one connection: more are not read until one is answered
+RPC_MISTAKES_MAX: Final = 16  # what is no request, of one connection; then it is closed
+RPC_HAPPENINGS_MAX: Final = 4_096  # that wait for one connection to read them
+RPC_HELLO_WAIT_S: Final = 5
+RPC_ANSWER_WAIT_S: Final = 30  # how long who asks a question that needs no relay waits for the answer
+RPC_WAIT_MAX_S: Final = DAY_S  # how long one request may wait for something to happen
+RPC_MESSAGES_MAX: Final = 256  # in one answer
+RPC_HISTORY_MAX: Final = 10_000
+IMPORT_BATCH_BYTES: Final = 1024 * 1024
+
+# --- handlers of messages (lokket on) ---
+HANDLER_WAIT_S: Final = 60  # for a command to end, or a server to answer
+HANDLER_TRIES_MAX: Final = 5
+HANDLER_RETRY_FIRST_S: Final = 1  # doubling
+HANDLER_RETRY_LAST_S: Final = 60
+HANDLER_ANSWER_MAX_BYTES: Final = 64 * 1024  # of a server's answer that are read
 
 # --- backups and exports (docs/backup.md) ---
 STREAM_CHUNKS_MAX: Final = 1 << 24  # of 64 KiB: 1 TiB under one key, far below the cipher's own bound
@@ -205,4 +230,7 @@ assert BACKUP_EVERY_S < BACKUP_LATE_S
 assert BACKUP_PASSES <= ARGON2_PASSES_MAX
 assert BACKUP_LANES <= ARGON2_LANES_MAX
 assert STREAM_CHUNKS_MAX < 1 << 32
+assert 2 * (IMPORT_BATCH_BYTES + BACKUP_RECORD_MAX_BYTES) <= RPC_REQUEST_MAX_BYTES < RPC_ANSWER_MAX_BYTES
+assert TEXT_MAX_BYTES * 6 < RPC_REQUEST_MAX_BYTES  # a text in which JSON escapes every byte
+assert RPC_MESSAGES_MAX * TEXT_MAX_BYTES < RPC_ANSWER_MAX_BYTES
 assert TEXT_MAX_BYTES < BACKUP_RECORD_MAX_BYTES < EXPORT_LINE_MAX_BYTES

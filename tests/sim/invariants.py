@@ -94,7 +94,7 @@ class Watch:
 
     def committed(self, event: Event, effects: list[Effect]) -> None:
         match event:
-            case events.HandledNotices(order=handled):
+            case events.HandledNotices(order=handled, cursor=""):
                 self.unhandled = {order: one for order, one in self.unhandled.items() if order > handled}
         for effect in effects:
             match effect:

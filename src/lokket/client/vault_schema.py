@@ -17,6 +17,7 @@ TABLES: Final = (
         "message", "message_id", "stream", "outbox", "awaiting", "awaiting_id",
         "inbox", "seen", "receipt", "first_message", "healing", "invite", "errand", "notice",
     ),
+    ("cursor", "dead_letter"),
 )  # fmt: skip
 TABLES_NOW: Final = tuple(table for version in TABLES for table in version)
 _COLUMNS: Final = "key BLOB PRIMARY KEY NOT NULL, value BLOB NOT NULL"

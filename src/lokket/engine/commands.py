@@ -156,8 +156,11 @@ class CreateInvite:
 
 @dataclass(frozen=True, slots=True)
 class SendText:
+    """``mid``: 16 random bytes of the caller's, or none. The same again sends nothing a second time."""
+
     petname: str
     text: str
+    mid: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,8 +251,50 @@ class MarkRead:
 
 @dataclass(frozen=True, slots=True)
 class HandledNotices:
-    """Everything up to this notice was written where the person reads it."""
+    """Everything up to this notice was taken care of by who reads at ``cursor``; "": the person's own."""
 
+    order: int
+    cursor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenCursor:
+    """A named place in the order of messages, for one reader: nobody else's handling moves it.
+
+    A new one begins behind all that has come, or with the ``oldest`` that is kept. One that is there stays
+    where it is; ``anew`` lets one begin again that was not used for too long.
+    """
+
+    name: str
+    oldest: bool = False
+    anew: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CloseCursor:
+    """Nobody reads there any more; its dead letters go too."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUpNotice:
+    """Who reads at ``cursor`` failed on this message so often that what is behind it has its turn.
+
+    ``sentence``: why, without a word of the message.
+    """
+
+    cursor: str
+    order: int
+    tries: int
+    sentence: str
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetDeadLetter:
+    """It was dealt with."""
+
+    cursor: str
     order: int
 
 
@@ -287,4 +332,8 @@ Command: TypeAlias = (
     | CancelAdmin
     | MarkRead
     | HandledNotices
+    | OpenCursor
+    | CloseCursor
+    | GiveUpNotice
+    | ForgetDeadLetter
 )

@@ -17,6 +17,7 @@ from lokket.engine import (
     archive,
     backups,
     contacts,
+    cursors,
     devices,
     events,
     farewell,
@@ -177,7 +178,11 @@ _COMMANDS: Final[dict[type, Callable[[Step, Any], None]]] = {
     events.AcceptAdmin: handover.accept,
     events.CancelAdmin: handover.cancel,
     events.MarkRead: reading.mark,
-    events.HandledNotices: reading.handled,
+    events.HandledNotices: cursors.handled,
+    events.OpenCursor: cursors.open_cursor,
+    events.CloseCursor: cursors.close_cursor,
+    events.GiveUpNotice: cursors.give_up,
+    events.ForgetDeadLetter: cursors.forget,
 }
 _FIRST_COMMANDS: Final[dict[type, Callable[[Step, Any], None]]] = {  # in a vault without an account
     events.CreateAccount: account.create,

@@ -48,6 +48,8 @@ def send_text(step: Step, command: SendText) -> None:
     """Queue one text for every device of the contact and every other device of ours."""
     account = require_account(step.tx)
     petname = command.petname
+    if command.mid and _was_sent(step, command):
+        return
     contact = _sendable(step, petname)
     own = own_state(account)
     if own.device(account.device_hash) is None:
@@ -65,7 +67,7 @@ def send_text(step: Step, command: SendText) -> None:
     stream = load(step.tx, STREAM, stream_key, Stream)
     if stream is None or stream.incarnation != account.incarnation:
         stream = Stream(account.incarnation, 0, _NO_HASH, 0 if stream is None else stream.last_time_ms)
-    mid = step.entropy.draw(16)
+    mid = command.mid or step.entropy.draw(16)
     seq = stream.highest + 1
     time_ms = max(step.now_ms, stream.last_time_ms + 1, _latest_time(step, conversation) + 1)
     row = OutboxRow(
@@ -111,6 +113,21 @@ def send_text(step: Step, command: SendText) -> None:
     )
     remember(step, conversation, message)
     step.emit(MessageState(petname, mid, "queued"))
+
+
+def _was_sent(step: Step, command: SendText) -> bool:
+    """Whether this is the same command once more. LocalError: its id is no id, or another message's."""
+    if len(command.mid) != 16:
+        raise LocalError("a message's id has 16 bytes")
+    key = step.tx.get(MESSAGE_ID, command.mid + require_account(step.tx).device_hash)
+    message = None if key is None else load(step.tx, MESSAGE, key, Message)
+    if message is None:
+        return False
+    contact = book.of(step.tx, message.genesis_hash)
+    if contact is None or contact.petname != command.petname or message.text != command.text:
+        raise LocalError("another message has this id already: take fresh random bytes")
+    step.emit(MessageState(command.petname, command.mid, message.state))
+    return True
 
 
 def _sendable(step: Step, petname: str) -> Contact:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import msgspec
 
 from lokket.engine import book, siblings
-from lokket.engine.events import HandledNotices, MarkRead
-from lokket.engine.records import Contact, Message, NoticeRow, load, rows
+from lokket.engine.events import MarkRead
+from lokket.engine.records import Contact, Message, NoticeRow, load, unpack
 from lokket.engine.step import Step, require_account
 from lokket.engine.store import MESSAGE, NOTICE, Transaction
 from lokket.protocol import identity
@@ -18,14 +18,13 @@ from lokket.wire import content
 _KEY_REST_BYTES = 40  # of a key in MESSAGE, after conversation and time
 
 
-def handled(step: Step, command: HandledNotices) -> None:
-    """What was shown is not handed out again, and counts as read."""
+def shown(step: Step, after: int, last: int) -> None:
+    """The person was shown the messages of these notices, ``after`` excluded: they count as read."""
     read: dict[bytes, int] = {}
-    for key, note in rows(step.tx, NOTICE, NoticeRow):
-        if int.from_bytes(key, "big") > command.order:
+    for key, data in step.tx.scan(NOTICE, after=after.to_bytes(8, "big")):
+        if int.from_bytes(key, "big") > last:
             break
-        step.tx.delete(NOTICE, key)
-        message = load(step.tx, MESSAGE, note.message_key, Message)
+        message = load(step.tx, MESSAGE, unpack(NoticeRow, data).message_key, Message)
         if message is not None:
             read[message.genesis_hash] = max(message.time_ms, read.get(message.genesis_hash, 0))
     for genesis_hash, time_ms in read.items():

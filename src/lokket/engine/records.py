@@ -290,6 +290,25 @@ class NoticeRow(Record, frozen=True):
     request: bool
 
 
+class Cursor(Record, frozen=True):
+    """Where one reader of messages is: everything up to ``handled`` was taken care of."""
+
+    handled: int
+    used_ms: int
+    expired: bool = False
+
+
+class DeadLetter(Record, frozen=True):
+    """A message on which the reader of a cursor failed for good."""
+
+    message_key: bytes
+    outgoing: bool
+    request: bool
+    tries: int
+    sentence: str
+    time_ms: int
+
+
 _encoder = msgspec.msgpack.Encoder()
 _decoders: dict[type, msgspec.msgpack.Decoder[Any]] = {}
 

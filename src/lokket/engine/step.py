@@ -93,10 +93,13 @@ class Step:
     def jitter(self, spread_ms: int) -> int:
         return int.from_bytes(self.entropy.draw(4), "big") % spread_ms
 
+    def last_order(self) -> int:
+        stored = self.tx.get(ACCOUNT, _ORDER)
+        return 0 if stored is None else int.from_bytes(stored, "big")
+
     def next_order(self) -> int:
         """A number above all given before: the order in which things entered the vault."""
-        stored = self.tx.get(ACCOUNT, _ORDER)
-        order = 1 + (0 if stored is None else int.from_bytes(stored, "big"))
+        order = 1 + self.last_order()
         self.tx.put(ACCOUNT, _ORDER, order.to_bytes(8, "big"))
         return order
 

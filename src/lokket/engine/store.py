@@ -29,7 +29,9 @@ FIRST_MESSAGE: Final = "first_message"  # first-message id -> day
 HEALING: Final = "healing"  # device hash -> Healing
 INVITE: Final = "invite"  # invite id -> InviteRow
 ERRAND: Final = "errand"  # name -> Errand: what a person asked for and the relay has not answered yet
-NOTICE: Final = "notice"  # order -> NoticeRow: what listen has not handed on yet
+NOTICE: Final = "notice"  # order -> NoticeRow: what a cursor has not handed on yet
+CURSOR: Final = "cursor"  # name -> Cursor; the person's own has no name
+DEAD_LETTER: Final = "dead_letter"  # name, 0, order -> DeadLetter
 TABLES: Final = (
     ACCOUNT,
     CONTACT,
@@ -52,6 +54,8 @@ TABLES: Final = (
     INVITE,
     ERRAND,
     NOTICE,
+    CURSOR,
+    DEAD_LETTER,
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lokket import limits
-from lokket.engine import book, devices, invites, linking, outbox, outgoing, prekeys
+from lokket.engine import book, cursors, devices, invites, linking, outbox, outgoing, prekeys
 from lokket.engine.records import HeldEnvelope, OutboxRow, rows
 from lokket.engine.step import Step, account_of, own_state
 from lokket.engine.store import ACCOUNT, AWAITING, FIRST_MESSAGE, INBOX, SEEN
@@ -29,6 +29,7 @@ def run(step: Step) -> None:
     prekeys.rotate(step)
     prekeys.expire(step)
     invites.expire(step)
+    cursors.expire(step)
     _forget(step)
     outgoing.offer_again(step)
     _ask_for_lists(step)

@@ -4,86 +4,20 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from dataclasses import dataclass
 
 from lokket import limits
-from lokket.engine import backups, book, devices, reading, sessions, siblings
+from lokket.engine import backups, book, cursors, devices, reading, sessions, siblings
 from lokket.engine import history as history_room
-from lokket.engine.events import MessageShown
-from lokket.engine.records import Contact, HeldEnvelope, Message, NoticeRow, OutboxRow, load, rows
+from lokket.engine.answers import ContactView, DeviceView, Health, Me, MessageView, TransferView
+from lokket.engine.records import Contact, HeldEnvelope, Message, OutboxRow, load, rows
 from lokket.engine.step import account_of, own_state, require_account
-from lokket.engine.store import AWAITING, INBOX, MESSAGE, MESSAGE_ID, NOTICE, OUTBOX, PREKEY, Transaction
+from lokket.engine.store import AWAITING, INBOX, MESSAGE, MESSAGE_ID, OUTBOX, PETNAME, PREKEY, Transaction
 from lokket.errors import LocalError
 from lokket.protocol import identity
 from lokket.protocol.linking import AccountCode
 from lokket.wire import content
 
-
-@dataclass(frozen=True, slots=True)
-class DeviceView:
-    number: int
-    device_hash: bytes
-    own: bool  # this very device
-    admin: bool  # holds the account key
-    name: str  # empty: it has none
-
-
-@dataclass(frozen=True, slots=True)
-class Me:
-    genesis_hash: bytes
-    account_id: str
-    name: str | None
-    device_hash: bytes
-    device_number: int
-    admin: bool
-    origin: str
-    relay_key: bytes
-    registered: bool
-    devices: tuple[DeviceView, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class ContactView:
-    """``level``: unverified, invited, verified, was invited, was verified; request for a stranger, blocked
-    for whom the person blocked. ``blocked``: why nothing can be sent, "" or a sentence.
-    ``sender_authentication``: classical as long as one device's session could be of somebody who breaks
-    curves, else post-quantum; none before there is a session."""
-
-    petname: str
-    genesis_hash: bytes
-    name: str | None
-    level: str
-    blocked: str
-    devices: int
-    unread: int  # of their messages, on none of our devices shown
-    sender_authentication: str
-
-
-@dataclass(frozen=True, slots=True)
-class MessageView:
-    """``state``: queued, sent, delivered, failed of our own; received of theirs."""
-
-    mid: bytes
-    petname: str
-    outgoing: bool
-    text: str
-    time_ms: int
-    state: str
-    sender_device: bytes
-    seq: int
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """``held``: reason code and count of what waits or is in quarantine."""
-
-    queued: int
-    awaiting_receipt: int
-    held: tuple[tuple[str, int], ...]
-    prekey_pairs: int
-    list_expires_s: int
-    warnings: tuple[str, ...]
-
+unhandled = cursors.unhandled
 
 _BLOCKED = {
     "rotated": "a new account key waits for your consent",
@@ -129,6 +63,10 @@ def contacts(tx: Transaction) -> tuple[ContactView, ...]:
 def contact(tx: Transaction, petname: str) -> ContactView:
     """LocalError: nobody goes by this petname."""
     return _contact_view(tx, petname)
+
+
+def is_contact(tx: Transaction, petname: str) -> bool:
+    return tx.get(PETNAME, petname.encode()) is not None
 
 
 def _contact_view(tx: Transaction, petname: str) -> ContactView:
@@ -200,38 +138,6 @@ def verify_code(tx: Transaction, petname: str) -> str:
     return identity.VerifyCode.of(own, book.state_of(book.named(tx, petname))).encode()
 
 
-def unhandled(tx: Transaction) -> tuple[MessageShown, ...]:
-    """Messages that no caller has confirmed to have shown, oldest first."""
-    shown = []
-    for key, note in rows(tx, NOTICE, NoticeRow):
-        message = load(tx, MESSAGE, note.message_key, Message)
-        found = None if message is None else book.of(tx, message.genesis_hash)
-        if message is not None and found is not None:
-            shown.append(
-                MessageShown(
-                    order=int.from_bytes(key, "big"),
-                    petname=found.petname,
-                    text=message.text,
-                    mid=message.mid,
-                    sender_device=message.sender_device,
-                    seq=message.seq,
-                    time_ms=message.time_ms,
-                    outgoing=note.outgoing,
-                    request=note.request,
-                )
-            )
-    return tuple(shown)
-
-
-@dataclass(frozen=True, slots=True)
-class TransferView:
-    """History on its way from another of our devices, ``total`` as far as is known."""
-
-    received: int
-    total: int
-    done: bool
-
-
 def transfer(tx: Transaction) -> TransferView | None:
     """None: no other device has offered any."""
     known = history_room.transfer_of(tx)
@@ -263,6 +169,7 @@ def health(tx: Transaction, now_ms: int) -> Health:
     for found in book.everyone(tx):
         if found.blocked:
             warnings.append(f"{found.petname}: {_BLOCKED[found.blocked]}")
+    warnings += cursors.warnings(tx)
     return Health(
         queued=len(list(tx.scan(OUTBOX))),
         awaiting_receipt=sum(

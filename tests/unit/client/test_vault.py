@@ -328,7 +328,7 @@ def test_a_migration_that_fails_leaves_the_schema_before_it(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     open_vault(folder, KEY, create=True).close()
-    monkeypatch.setattr(vault_schema, "SCHEMA", 2)
+    monkeypatch.setattr(vault_schema, "SCHEMA", vault_schema.SCHEMA + 1)
     monkeypatch.setattr(vault_schema, "TABLES", (*vault_schema.TABLES, ("fine", "not a name;")))
     with pytest.raises(apsw.SQLError):
         open_vault(folder, KEY)

@@ -98,9 +98,10 @@ class Device:
     def ask(self, question: Callable[..., T], *arguments: object) -> T:
         """A view of this device's vault."""
         transaction = self.vault.begin()
-        answer = question(transaction, *arguments)
-        transaction.rollback()
-        return answer
+        try:
+            return question(transaction, *arguments)
+        finally:
+            transaction.rollback()
 
     def texts(self, petname: str) -> list[str]:
         return [message.text for message in self.ask(views.history, petname)]
