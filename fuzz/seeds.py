@@ -15,7 +15,7 @@ CORPUS = HERE / "corpus"
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import targets  # noqa: E402
-from fuzz import archives, frames, identity, mls, mls_groups, sealing, sessions  # noqa: E402
+from fuzz import archives, daemon, frames, identity, mls, mls_groups, sealing, sessions  # noqa: E402
 from lokket.codec import tls  # noqa: E402
 from lokket.protocol import fingerprint  # noqa: E402
 
@@ -44,6 +44,7 @@ SEEDS = {
     **archives.SEEDS,
     **mls.SEEDS,
     **mls_groups.SEEDS,
+    **daemon.SEEDS,
 }
 
 

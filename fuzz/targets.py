@@ -12,7 +12,7 @@ from collections.abc import Callable
 from enum import IntEnum
 from typing import Annotated, Any, Final
 
-from fuzz import archives, frames, identity, mls, mls_groups, sealing, sessions
+from fuzz import archives, daemon, frames, identity, mls, mls_groups, sealing, sessions
 from lokket.codec import tls
 from lokket.protocol import fingerprint
 
@@ -71,4 +71,5 @@ TARGETS: Final[dict[str, Target]] = {
     **archives.TARGETS,
     **mls.TARGETS,
     **mls_groups.TARGETS,
+    **daemon.TARGETS,
 }

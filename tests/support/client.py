@@ -7,7 +7,8 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-from lokket.client.client import Client, Surroundings
+from lokket.client.client import Client
+from lokket.client.surroundings import Surroundings
 from lokket.client.transport import Connection, Unreachable
 from lokket.relay.relay import Relay
 from lokket.system import SystemEntropy, now_ms

@@ -9,18 +9,19 @@ from typing import Annotated
 import typer
 
 from lokket.apps import output
+from lokket.apps.command import command
+from lokket.apps.options import Timeout
 from lokket.apps.output import Output
-from lokket.apps.session import Session, command, text_argument
+from lokket.apps.session import Session, text_argument
 from lokket.apps.visible import visible
 from lokket.client import vault_key
-from lokket.client.client import Client, NotReached
+from lokket.client.direct import DirectClient
+from lokket.client.happenings import NotReached
 from lokket.engine import views
 from lokket.errors import LocalError, LokketError
 from lokket.protocol.identity import Invite, grouped
 
 _SETTLE_S = 10.0
-
-Timeout = Annotated[float, typer.Option("--timeout", min=0.0, help="Seconds to wait for the relay.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -78,7 +79,7 @@ async def join(
 
 async def _joined(
     session: Session,
-    client: Client,
+    client: DirectClient,
     invite: Invite,
     code: str,
     *,

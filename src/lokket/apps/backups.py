@@ -12,13 +12,15 @@ from typing import Annotated, Any, Final, TypeVar
 import typer
 
 from lokket.apps import output
-from lokket.apps.account import Timeout
+from lokket.apps.command import command, default_command
+from lokket.apps.options import Timeout
 from lokket.apps.output import Output, clock
-from lokket.apps.session import Session, command, default_command, read_passphrase, text_argument
+from lokket.apps.session import Session, read_passphrase, text_argument
 from lokket.client import backup, relay_backups
 from lokket.client import export as exports
 from lokket.client.backup import ArchiveFile, Made, Restored
-from lokket.client.client import Client, NotReached
+from lokket.client.client import Client
+from lokket.client.happenings import NotReached
 from lokket.client.rehearsal import verify as rehearse
 from lokket.client.vault import DATABASE
 from lokket.engine import backups, events

@@ -8,12 +8,12 @@ import threading
 from typing import Final
 
 from lokket.apps import output
+from lokket.apps.options import Petname
 from lokket.apps.output import Output, message_lines
-from lokket.apps.people import Petname
 from lokket.apps.session import Session
 from lokket.apps.visible import visible
 from lokket.client.client import Client
-from lokket.client.driver import HungUp, Offline
+from lokket.client.happenings import Happening, HungUp, Offline, Stopped
 from lokket.engine import events
 
 _EARLIER: Final = 20
@@ -25,13 +25,13 @@ _STATES: Final = {"delivered": "✓ delivered", "sent": "✓ sent", "failed": "�
 
 async def chat(session: Session, petname: Petname) -> int:
     """Talk to one contact. Each line is a message; /quit or the end of input leaves."""
-    async with await session.open() as client:
+    async with await session.open() as client, client.listening() as queue:
         client.contact(petname)
         screen = _Screen(session.out)
         for message in client.history(petname, _EARLIER) if session.out.is_terminal else ():
             who = "you" if message.outgoing else petname
             screen.show(message_lines(who, message.text, message.time_ms))
-        watching = asyncio.create_task(_watch(client, screen))
+        watching = asyncio.create_task(_watch(client, queue, screen))
         try:
             await asyncio.sleep(0)
             async for line in TypedLines(_PROMPT if session.out.is_terminal else ""):
@@ -93,11 +93,8 @@ class _Screen:
             await asyncio.sleep(0.05)
 
 
-async def _watch(client: Client, screen: _Screen) -> None:
+async def _watch(client: Client, queue: asyncio.Queue[Happening], screen: _Screen) -> None:
     """Every message that arrives is shown here, others' conversations too: so none is lost."""
-    stream = client.events()
-    coming = asyncio.ensure_future(anext(stream))
-    await asyncio.sleep(0)
     last = 0
     for waiting in client.unhandled():
         screen.message(waiting)
@@ -105,18 +102,20 @@ async def _watch(client: Client, screen: _Screen) -> None:
     if last:
         await client.handled(last)
     while True:
-        match await coming:
+        match await queue.get():
             case events.MessageShown(order=order) as shown if order > last:
                 screen.message(shown)
                 last = order
                 await client.handled(order)
             case events.MessageState() as state:
                 screen.state(state)
+            case Stopped(sentence=sentence):
+                screen.show(f"  ! {visible(sentence)}", "red")
+                return
             case events.TrustNotice(sentence=sentence) | HungUp(sentence=sentence):
                 screen.show(f"  ! {visible(sentence)}", "yellow")
             case Offline(sentence=sentence):
                 screen.show(f"  ({visible(sentence)})", "dim")
-        coming = asyncio.ensure_future(anext(stream))
 
 
 class TypedLines:

@@ -1,36 +1,85 @@
-"""The command line: which commands there are. What they do is in the modules beside."""
+"""The command line: which commands there are. What they do is in the modules beside, loaded as needed."""
 
 from __future__ import annotations
 
+import importlib
 import sys
+from typing import Any, Final
 
 import typer
 
-from lokket.apps import account, backups, devices, doctor, keys, operator, people, relay, talk
-from lokket.apps.session import Session, command, default_command
+from lokket.apps.command import command, default_command
+from lokket.apps.session import Session
 
-app = typer.Typer(
-    name="lokket",
-    help="End-to-end encrypted, post-quantum messages, on a relay you own.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-contacts_app = typer.Typer(help="Who you talk to.", rich_markup_mode=None)
-device_app = typer.Typer(help="Your own devices.", rich_markup_mode=None)
-backup_app = typer.Typer(help="Encrypted backups.", rich_markup_mode=None, no_args_is_help=True)
-passphrase_app = typer.Typer(help="What guards the vault.", rich_markup_mode=None, no_args_is_help=True)
-key_app = typer.Typer(help="This device's keys.", rich_markup_mode=None, no_args_is_help=True)
-account_app = typer.Typer(help="The account itself.", rich_markup_mode=None, no_args_is_help=True)
-relay_app = typer.Typer(help="For who runs a relay.", rich_markup_mode=None, no_args_is_help=True)
+# Module: the commands it has at the top, and the groups.
+_ROOMS: Final = {
+    "demo": ("demo",),
+    "relay": ("serve", "relay"),
+    "operator": ("relay",),
+    "account": ("join", "invite", "whoami"),
+    "people": ("contacts", "verify", "block", "unblock"),
+    "devices": ("device", "recover"),
+    "send": ("send",),
+    "talk": ("listen", "chat", "history"),
+    "on": ("on",),
+    "daemon": ("daemon",),
+    "backups": ("backup", "export", "import"),
+    "keys": ("passphrase", "key", "account"),
+    "doctor": ("doctor",),
+}
+_GROUPS: Final = {
+    "contacts": "Who you talk to.",
+    "device": "Your own devices.",
+    "backup": "Encrypted backups.",
+    "on": "What happens to messages that come.",
+    "daemon": "One process that keeps the vault open, for all the others to use.",
+    "passphrase": "What guards the vault.",
+    "key": "This device's keys.",
+    "account": "The account itself.",
+    "relay": "For who runs a relay.",
+}
+_BARE: Final = frozenset({"contacts", "device", "daemon"})  # groups whose bare name does something
+# What each module's ``register`` is given beside the app.
+_GIVEN: Final = {
+    "relay": ("", "relay"),
+    "operator": ("relay",),
+    "people": ("", "contacts"),
+    "devices": ("", "device"),
+    "on": ("on",),
+    "daemon": ("daemon",),
+    "backups": ("", "backup"),
+    "keys": ("passphrase", "key", "account"),
+}
 
 
-default_command(app, None)
-default_command(relay_app, None)
+def build(wanted: str = "") -> typer.Typer:
+    """The whole application, or as much of it as the command ``wanted`` needs."""
+    app = typer.Typer(
+        name="lokket",
+        help="End-to-end encrypted, post-quantum messages, on a relay you own.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    default_command(app, None)
+    rooms = [room for room, commands in _ROOMS.items() if wanted in commands] or list(_ROOMS)
+    groups: dict[str, typer.Typer] = {"": app}
+    for room in rooms:
+        for name in _GIVEN.get(room, ("",)):
+            if name not in groups:
+                groups[name] = _group(name)
+        if room == "demo":
+            command(app, "demo")(demo)
+            continue
+        register: Any = importlib.import_module(f"lokket.apps.{room}").register
+        register(*(groups[name] for name in _GIVEN.get(room, ("",))))
+    for name, group in groups.items():
+        if name:
+            app.add_typer(group, name=name)
+    return app
 
 
-@command(app, "demo")
 async def demo(session: Session) -> int:
     """A relay, two people and a first message on this machine, step by step; then you type."""
     from lokket.apps.demo import show  # noqa: PLC0415 (brings a relay along)
@@ -38,28 +87,14 @@ async def demo(session: Session) -> int:
     return await show(session)
 
 
-relay.register(app, relay_app)
-operator.register(relay_app)
-account.register(app)
-people.register(app, contacts_app)
-devices.register(app, device_app)
-talk.register(app)
-backups.register(app, backup_app)
-keys.register(passphrase_app, key_app, account_app)
-doctor.register(app)
-app.add_typer(contacts_app, name="contacts")
-app.add_typer(device_app, name="device")
-app.add_typer(backup_app, name="backup")
-app.add_typer(passphrase_app, name="passphrase")
-app.add_typer(key_app, name="key")
-app.add_typer(account_app, name="account")
-app.add_typer(relay_app, name="relay")
+def _group(name: str) -> typer.Typer:
+    return typer.Typer(help=_GROUPS[name], rich_markup_mode=None, no_args_is_help=name not in _BARE)
 
 
 def run(arguments: list[str]) -> int:
     """The exit code. Usage errors are typer's: one sentence, code 2."""
     try:
-        app(arguments, prog_name="lokket")
+        build(arguments[0] if arguments else "")(arguments, prog_name="lokket")
     except SystemExit as ending:
         return ending.code if isinstance(ending.code, int) else 1
     finally:

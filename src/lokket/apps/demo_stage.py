@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
-from lokket.client.client import Client, Surroundings
+from lokket.client.direct import DirectClient
+from lokket.client.surroundings import Surroundings
 from lokket.client.transport import Connection, Transport, WebSocketTransport
 from lokket.errors import LocalError
 from lokket.relay import app as relay_app
@@ -102,18 +103,18 @@ class Actor:
         self.folder = folder
         self.frames = Frames()
         self._key = SystemEntropy().draw(32)
-        self._client: Client | None = None
+        self._client: DirectClient | None = None
 
     @property
-    def client(self) -> Client:
+    def client(self) -> DirectClient:
         """LocalError: offline just now."""
         if self._client is None:
             raise LocalError(f"{self.name} is offline")
         return self._client
 
-    async def open(self, *, create: bool = False) -> Client:
+    async def open(self, *, create: bool = False) -> DirectClient:
         around = Surroundings(transport=lambda origin: Watched(WebSocketTransport(origin), self.frames))
-        self._client = await Client.open(self.folder, self._key, create=create, surroundings=around)
+        self._client = await DirectClient.begin(self.folder, self._key, create=create, surroundings=around)
         return self._client
 
     async def close(self) -> None:

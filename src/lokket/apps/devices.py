@@ -11,13 +11,16 @@ import typer
 
 from lokket import limits
 from lokket.apps import output
-from lokket.apps.account import Timeout, protection, show_code
+from lokket.apps.account import protection, show_code
+from lokket.apps.command import command, default_command
+from lokket.apps.options import Timeout
 from lokket.apps.output import Output
-from lokket.apps.session import Session, command, default_command, text_argument
+from lokket.apps.session import Session, text_argument
 from lokket.apps.visible import visible
 from lokket.client import devices
-from lokket.client.client import Client, NotReached
-from lokket.engine import events, views
+from lokket.client.client import Client
+from lokket.client.happenings import NotReached
+from lokket.engine import answers, events
 from lokket.errors import LocalError, LokketError
 from lokket.protocol.linking import NUMBER_DIGITS, AccountCode, LinkCode
 
@@ -56,7 +59,7 @@ async def list_devices(session: Session) -> int:
     return output.OK
 
 
-def _say_device(out: Output, device: views.DeviceView) -> None:
+def _say_device(out: Output, device: answers.DeviceView) -> None:
     out.record(
         "device",
         number=device.number,
@@ -263,7 +266,7 @@ async def _join(
     return output.OK
 
 
-def _show_progress(out: Output, step: views.TransferView) -> None:
+def _show_progress(out: Output, step: answers.TransferView) -> None:
     out.record("history", received=step.received, total=step.total, done=step.done)
     out.aside(f"{step.received} of {step.total} messages")
 

@@ -11,7 +11,9 @@ import typer
 
 from lokket import __version__, limits
 from lokket.apps import output
-from lokket.apps.session import Session, VaultTrouble, command
+from lokket.apps.command import command
+from lokket.apps.output import VaultTrouble
+from lokket.apps.session import Session
 from lokket.apps.visible import visible
 from lokket.client import vault_key
 from lokket.client.client import Client

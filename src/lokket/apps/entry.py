@@ -1,4 +1,4 @@
-"""The ``lokket`` command. Answers ``--version`` by itself; everything else is loaded when it is asked for."""
+"""The ``lokket`` command. Everything but ``--version`` is loaded when it is asked for."""
 
 from __future__ import annotations
 
@@ -12,6 +12,12 @@ def main() -> int:
 
         print(f"lokket {__version__}")
         return 0
+    if sys.argv[1:2] == ["send"]:
+        from lokket.apps import quick  # noqa: PLC0415
+
+        code = quick.run(sys.argv[2:])
+        if code is not None:
+            return code
     from lokket.apps.cli import run  # noqa: PLC0415
 
     return run(sys.argv[1:])

@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from lokket.apps import output
-from lokket.apps.account import Timeout
-from lokket.apps.session import Session, command, default_command, read_passphrase
+from lokket.apps.command import command, default_command
+from lokket.apps.options import Timeout
+from lokket.apps.session import Session, read_passphrase
 from lokket.apps.visible import visible
 from lokket.client import vault_key
 from lokket.client.client import outcome

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from lokket.apps import output
+from lokket.apps.command import command
 from lokket.apps.relay import ConfigFile, Data, configured
-from lokket.apps.session import Session, command
+from lokket.apps.session import Session
 from lokket.apps.visible import visible
 from lokket.errors import LocalError
 from lokket.relay import orders

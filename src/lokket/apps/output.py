@@ -8,9 +8,12 @@ import time
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from lokket.apps.visible import visible, visible_lines
+from lokket.errors import LocalError
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from lokket.engine.events import MessageShown
 
 OK: Final = 0
 FAILED: Final = 1
@@ -19,6 +22,10 @@ NOT_REACHED: Final = 3  # the relay, or an answer in time; what was asked for st
 NO_VAULT: Final = 4  # none there, in use, damaged, or the key does not open it
 INTERRUPTED: Final = 130
 NO_READER: Final = 141  # whoever read our output went away
+
+
+class VaultTrouble(LocalError):
+    """The vault could not be opened."""
 
 
 class Output:
@@ -107,6 +114,21 @@ def clock(time_ms: int) -> str:
         return "no time"
     today = time.localtime()[:3] == then[:3]
     return time.strftime("%H:%M" if today else "%Y-%m-%d %H:%M", then)
+
+
+def message_fields(message: MessageShown) -> dict[str, object]:
+    """A message that came, as every command shows it to a program."""
+    return {
+        "id": message.mid,
+        "petname": message.petname,
+        "text": message.text,
+        "time_ms": message.time_ms,
+        "outgoing": message.outgoing,
+        "request": message.request,
+        "device": message.sender_device,
+        "seq": message.seq,
+        "order": message.order,
+    }
 
 
 def message_lines(who: str, text: str, time_ms: int, mark: str = "") -> str:

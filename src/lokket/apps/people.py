@@ -7,13 +7,14 @@ from typing import Annotated
 import typer
 
 from lokket.apps import output
-from lokket.apps.account import Timeout, say_number
-from lokket.apps.session import Session, command, default_command, text_argument
+from lokket.apps.account import say_number
+from lokket.apps.command import command, default_command
+from lokket.apps.options import Petname, Timeout
+from lokket.apps.session import Session, text_argument
 from lokket.apps.visible import visible
 from lokket.engine import events
-from lokket.engine.views import ContactView
+from lokket.engine.answers import ContactView
 
-Petname = Annotated[str, typer.Argument(metavar="PETNAME", help="Your own name for them.")]
 _LINK = "lokket:"
 _CLASSICAL = "classical"
 

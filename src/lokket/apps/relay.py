@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lokket.apps import output
-from lokket.apps.session import Session, command
+from lokket.apps.command import command, default_command
+from lokket.apps.session import Session
 from lokket.apps.visible import visible
 from lokket.errors import LocalError
 from lokket.relay.config import RelayConfig
@@ -31,6 +32,7 @@ ConfigFile = Annotated[
 
 
 def register(app: typer.Typer, relay_app: typer.Typer) -> None:
+    default_command(relay_app, None)
     command(app, "serve")(serve)
     command(relay_app, "check-config")(check_config)
     command(relay_app, "explain")(explain)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import getpass
-import inspect
 import os
 import re
 import signal
@@ -13,74 +12,29 @@ import sys
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final
-
-import typer
+from typing import TYPE_CHECKING, Any, Final
 
 from lokket import limits
 from lokket.apps import output
-from lokket.apps.output import Output
-from lokket.client import vault_key
-from lokket.client.client import Client, NotReached
-from lokket.client.transport import trusting
-from lokket.client.vault import DATABASE
+from lokket.apps.output import Output, VaultTrouble
+from lokket.client.client import Client
+from lokket.client.happenings import NotReached
+from lokket.client.late import late
+from lokket.client.rpc import remote
 from lokket.errors import LocalError, LokketError
-from lokket.system import SystemEntropy
+
+if TYPE_CHECKING:
+    from lokket.apps import background
+    from lokket.client import direct, transport, vault, vault_key
+else:
+    background = late("lokket.apps.background")
+    direct, transport = late("lokket.client.direct"), late("lokket.client.transport")
+    vault, vault_key = late("lokket.client.vault"), late("lokket.client.vault_key")
 
 DEFAULT_PROFILE: Final = "default"
 _PROFILE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LOCK_WAIT_S: Final = 3.0  # a short command may be on its way out
-
-Json = Annotated[bool, typer.Option("--json", help="One JSON object per line.", rich_help_panel="Everywhere")]
-Home = Annotated[
-    Path | None,
-    typer.Option(
-        "--home",
-        help="Where profiles and the relay's data are.",
-        envvar="LOKKET_HOME",
-        rich_help_panel="Everywhere",
-    ),
-]
-Profile = Annotated[
-    str,
-    typer.Option(
-        "--profile",
-        help="Which account of this machine.",
-        envvar="LOKKET_PROFILE",
-        rich_help_panel="Everywhere",
-    ),
-]
-PassphraseFd = Annotated[
-    int | None,
-    typer.Option(
-        "--passphrase-fd", help="Read the passphrase from this descriptor.", rich_help_panel="Everywhere"
-    ),
-]
-AllowPlaintext = Annotated[
-    bool,
-    typer.Option("--allow-plaintext", help="Talk to a relay without TLS.", rich_help_panel="Everywhere"),
-]
-Ca = Annotated[
-    Path | None,
-    typer.Option(
-        "--ca",
-        help="The one authority (PEM) that may vouch for the relay, instead of the system's.",
-        envvar="LOKKET_CA",
-        rich_help_panel="Everywhere",
-    ),
-]
-_COMMON: Final = (
-    ("as_json", Json, False),
-    ("home", Home, None),
-    ("profile", Profile, ""),
-    ("passphrase_fd", PassphraseFd, None),
-    ("allow_plaintext", AllowPlaintext, False),
-    ("ca", Ca, None),
-)
-
-
-class VaultTrouble(LocalError):
-    """The vault could not be opened."""
+_AUTO_IDLE_S: Final = 900.0  # a daemon that nobody asked for by name ends so long after its last caller
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +47,7 @@ class Session:
     passphrase_fd: int | None
     allow_plaintext: bool
     ca: Path | None = None
+    daemon: str = ""  # LOKKET_DAEMON: auto starts one, off uses none
 
     @property
     def folder(self) -> Path:
@@ -102,30 +57,53 @@ class Session:
         return self.home / "profiles" / self.profile
 
     async def open(self, *, online: bool = True) -> Client:
-        """The profile's client. VaultTrouble: it cannot be opened."""
+        """The profile's client: through its daemon, else with the vault itself. VaultTrouble: neither."""
         try:
-            key = vault_key.load_key(self.folder, self.ask_passphrase)
-            return await Client.open(
-                self.folder,
-                key,
-                online=online,
-                allow_plaintext=self.allow_plaintext,
-                ca=self.ca,
-                wait_s=_LOCK_WAIT_S,
-            )
+            if self.daemon == "auto":
+                background.start(self.as_profile(), self.ask_passphrase, _AUTO_IDLE_S)
+            return self._attached() or await self._vault_or_late_daemon(online=online)
         except LocalError as error:
             raise VaultTrouble(str(error)) from None
 
-    async def create(self, protection: vault_key.Protection) -> Client:
+    async def _vault_or_late_daemon(self, *, online: bool) -> Client:
+        try:
+            return await self.open_vault(online=online)
+        except LocalError:
+            attached = self._attached()  # to one that was starting, and has the vault now
+            if attached is None:
+                raise
+            return attached
+
+    def _attached(self) -> Client | None:
+        return None if self.daemon == "off" else remote.attach(self.folder)
+
+    def as_profile(self) -> background.Profile:
+        return background.Profile(self.home, self.profile, self.folder, self.allow_plaintext, self.ca)
+
+    async def open_vault(self, *, online: bool = True) -> direct.DirectClient:
+        """The vault itself. LocalError: it cannot be opened."""
+        key = vault_key.load_key(self.folder, self.ask_passphrase)
+        return await direct.DirectClient.begin(
+            self.folder,
+            key,
+            online=online,
+            allow_plaintext=self.allow_plaintext,
+            ca=self.ca,
+            wait_s=_LOCK_WAIT_S,
+        )
+
+    async def create(self, protection: vault_key.Protection) -> direct.DirectClient:
         """A new vault in the profile's folder. VaultTrouble: there is one already."""
-        if (self.folder / DATABASE).exists():
+        if (self.folder / vault.DATABASE).exists():
             raise VaultTrouble(
                 f"the profile {self.profile!r} has an account already: choose another --profile for a new one"
             )
         if self.ca is not None:
-            trusting(self.ca)  # before anything is made
+            transport.trusting(self.ca)  # before anything is made
+        from lokket.system import SystemEntropy  # noqa: PLC0415 (loads every primitive)
+
         key = vault_key.make_key(self.folder, protection, SystemEntropy())
-        return await Client.open(
+        return await direct.DirectClient.begin(
             self.folder, key, create=True, online=False, allow_plaintext=self.allow_plaintext, ca=self.ca
         )
 
@@ -161,78 +139,31 @@ class Session:
         return first
 
 
+def session_of(
+    *,
+    as_json: bool = False,
+    home: Path | None = None,
+    profile: str = "",
+    passphrase_fd: int | None = None,
+    allow_plaintext: bool = False,
+    ca: Path | None = None,
+) -> Session:
+    """Of the options that all commands have."""
+    return Session(
+        out=Output(as_json=as_json),
+        home=(home or default_home()).expanduser().absolute(),
+        profile=profile or DEFAULT_PROFILE,
+        passphrase_fd=passphrase_fd,
+        allow_plaintext=allow_plaintext,
+        ca=ca.expanduser().absolute() if ca else None,
+        daemon=os.environ.get("LOKKET_DAEMON", ""),
+    )
+
+
 def default_home() -> Path:
     import platformdirs  # noqa: PLC0415
 
     return Path(platformdirs.user_data_dir("lokket", appauthor=False))
-
-
-Command = Callable[..., Coroutine[Any, Any, int | None]]
-
-
-def command(group: typer.Typer, name: str | None = None, **details: Any) -> Callable[[Command], Command]:
-    """Register ``async def f(session, …)``: the common options become the session."""
-
-    def register(function: Command) -> Command:
-        own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
-
-        def run(**given: Any) -> None:
-            session = _session(given)
-            raise typer.Exit(perform(session, lambda: function(session, **given)))
-
-        run.__name__ = function.__name__
-        run.__doc__ = function.__doc__
-        run.__signature__ = _signature(own)  # type: ignore[attr-defined]
-        group.command(name, **details)(run)
-        return function
-
-    return register
-
-
-def default_command(group: typer.Typer, function: Command | None) -> None:
-    """What the group's bare name does; the common options may also stand between group and subcommand."""
-
-    def run(**given: Any) -> None:
-        context: typer.Context = given["ctx"]
-        if context.invoked_subcommand is None and function is not None:
-            session = _session(given)
-            raise typer.Exit(perform(session, lambda: function(session)))
-        context.obj = _merged(given)
-
-    run.__signature__ = _signature([])  # type: ignore[attr-defined]
-    group.callback(invoke_without_command=function is not None)(run)
-
-
-def _signature(own: list[inspect.Parameter]) -> inspect.Signature:
-    """The command's own parameters between the context and the common options."""
-    keyword = inspect.Parameter.KEYWORD_ONLY
-    context = inspect.Parameter("ctx", keyword, annotation=typer.Context)
-    common = [
-        inspect.Parameter(option, keyword, default=default, annotation=annotation)
-        for option, annotation, default in _COMMON
-    ]
-    return inspect.Signature([context, *(parameter.replace(kind=keyword) for parameter in own), *common])
-
-
-def _merged(given: dict[str, Any]) -> dict[str, Any]:
-    """The common options as given here, else as given before the command."""
-    before = given.pop("ctx").obj or {}
-    return {
-        option: value if (value := given.pop(option)) != default else before.get(option, default)
-        for option, _, default in _COMMON
-    }
-
-
-def _session(given: dict[str, Any]) -> Session:
-    chosen = _merged(given)
-    return Session(
-        out=Output(as_json=chosen["as_json"]),
-        home=(chosen["home"] or default_home()).expanduser().absolute(),
-        profile=chosen["profile"] or DEFAULT_PROFILE,
-        passphrase_fd=chosen["passphrase_fd"],
-        allow_plaintext=chosen["allow_plaintext"],
-        ca=chosen["ca"].expanduser().absolute() if chosen["ca"] else None,
-    )
 
 
 def perform(session: Session, work: Callable[[], Coroutine[Any, Any, int | None]]) -> int:

@@ -1,104 +1,61 @@
-"""send, listen, history: messages out, messages in, messages kept. ``chat`` is in its own module."""
+"""listen and history: messages in, messages kept. ``send`` and ``chat`` are in modules of their own."""
 
 from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Coroutine
 from typing import Annotated, Any, Final
 
 import typer
 
 from lokket.apps import chat, output
-from lokket.apps.output import Output, message_lines
-from lokket.apps.people import Petname
-from lokket.apps.session import Session, command, text_argument
+from lokket.apps.command import command
+from lokket.apps.options import Petname
+from lokket.apps.output import Output, message_fields, message_lines
+from lokket.apps.session import Session
 from lokket.apps.visible import visible
-from lokket.client.client import Client, NotReached
-from lokket.client.driver import Happening, HungUp, Offline
+from lokket.client.client import Client
+from lokket.client.happenings import Happening, HungUp, Offline, Stopped
 from lokket.engine import events
 from lokket.errors import LocalError
 
-_SENT_WAIT_S: Final = 10.0
-_DELIVERED_WAIT_S: Final = 3.0
+_CATCH_UP_S: Final = 10.0
 _LINES_PER_FLUSH: Final = 64
 MARKS: Final = {"queued": "  · queued", "sent": "  ✓", "delivered": "  ✓✓", "failed": "  ✗ not sent"}
 
 
 def register(app: typer.Typer) -> None:
-    command(app, "send")(send)
     command(app, "listen")(listen)
     command(app, "chat")(chat.chat)
     command(app, "history")(history)
 
 
-async def send(
-    session: Session,
-    petname: Petname,
-    words: Annotated[
-        list[str], typer.Argument(metavar="TEXT…", help="The message; '-' reads it from standard input.")
-    ],
-    wait: Annotated[
-        str, typer.Option(help="'sent': the relay has it on disk. 'delivered': their device has it.")
-    ] = "",
-    timeout: Annotated[float, typer.Option(min=0.0, help="Seconds to wait; 0: as long as is usual.")] = 0.0,
-) -> int:
-    """Send a message and say what became of it."""
-    if wait not in ("", "sent", "delivered"):
-        raise LocalError("--wait is 'sent' or 'delivered'")
-    text = text_argument(" ".join(words))
-    async with await session.open() as client:
-        if petname not in {contact.petname for contact in client.contacts()}:
-            await client.catch_up(timeout or _SENT_WAIT_S)  # who took our invite may wait at the relay
-        mid = await client.send(petname, text)
-        state = await client.wait_state(mid, "sent", timeout_s=timeout or _SENT_WAIT_S)
-        if state == "sent" and wait != "sent":
-            state = await client.wait_state(mid, "delivered", timeout_s=timeout or _DELIVERED_WAIT_S)
-        await client.settle(1.0)
-        trouble = "" if state != "queued" else await _trouble(client)
-    session.out.record("message", id=mid, petname=petname, state=state)
-    who = visible(petname)
-    match state:
-        case "delivered":
-            session.out.say("✓ delivered", "green")
-        case "sent":
-            session.out.say("✓ sent", "green")
-            if wait != "sent":
-                session.out.aside(f"The relay has it on disk; {who}'s device has not confirmed it yet.")
-        case "failed":
-            raise LocalError("the message could not be sent: 'lokket doctor' says more")
-        case _:
-            raise NotReached(
-                f"queued in the vault, not sent: {trouble or 'the relay did not answer in time'}; "
-                "it goes out with the next command that reaches the relay, such as 'lokket listen'"
-            )
-    return output.OK if wait != "delivered" or state == "delivered" else output.NOT_REACHED
-
-
-async def _trouble(client: Client) -> str:
-    """Why the relay is not there, in its own words."""
-    try:
-        await client.wait_online(0.5)
-    except LocalError as error:
-        return str(error)
-    return ""
-
-
 async def listen(
     session: Session,
+    *,
     count: Annotated[int, typer.Option(min=0, help="End after so many messages; 0: never.")] = 0,
     once: Annotated[bool, typer.Option("--once", help="Print what waits, then end.")] = False,
     timeout: Annotated[float, typer.Option(min=0.0, help="End after so many seconds; 0: never.")] = 0.0,
+    cursor: Annotated[
+        str, typer.Option(metavar="NAME", help="A place of this reader's own, which no other command moves.")
+    ] = "",
+    oldest: Annotated[
+        bool, typer.Option("--oldest", help="A new cursor begins with the oldest message that is kept.")
+    ] = False,
 ) -> int:
     """Print each message once, from the moment it is on this machine's disk.
 
     A message counts as read only when its line was handed to the system, so a crash in between prints it
     again rather than never; its id tells.
     """
-    async with await session.open() as client:
-        printer = _Printer(session.out, client, count)
+    async with await session.open() as client, client.listening() as queue:
+        if cursor:
+            await client.perform(events.OpenCursor(cursor, oldest=oldest))
+        printer = _Printer(session.out, client, cursor, count)
         try:
             async with asyncio.timeout(timeout or None):
-                await printer.run(once=once)
+                await printer.run(queue, once=once)
         except TimeoutError:
             return output.OK if not count else output.NOT_REACHED
     return output.OK
@@ -107,41 +64,35 @@ async def listen(
 class _Printer:
     """Prints what waited, then what comes, and tells the vault what was printed."""
 
-    def __init__(self, out: Output, client: Client, count: int) -> None:
+    def __init__(self, out: Output, client: Client, cursor: str, count: int) -> None:
         self._out = out
         self._client = client
+        self._cursor = cursor
         self._left = count or -1
         self._printed = 0  # the order of the last one
 
-    async def run(self, *, once: bool) -> None:
-        stream = self._client.events()
-        coming: asyncio.Queue[Happening] = asyncio.Queue()
+    async def run(self, queue: asyncio.Queue[Happening], *, once: bool) -> None:
+        await self._print_waiting()
+        if once:
+            await self._client.catch_up(_CATCH_UP_S)
+            await self._print_waiting()
+            return
+        while self._left:
+            batch = [await queue.get()]
+            while not queue.empty() and len(batch) < _LINES_PER_FLUSH:
+                batch.append(queue.get_nowait())
+            await self._print(batch)
+            for happening in batch:
+                if isinstance(happening, Stopped):
+                    raise LocalError(happening.sentence)
 
-        async def pump() -> None:
-            async for happening in stream:
-                coming.put_nowait(happening)
-
-        pumping = asyncio.create_task(pump())
-        try:
-            await asyncio.sleep(0)  # from here on nothing is missed
-            await self._print(list(self._client.unhandled()))
-            if once:
-                await self._client.catch_up(_SENT_WAIT_S)
-                await self._print(list(self._client.unhandled()))
-                return
-            while self._left:
-                getting = asyncio.ensure_future(coming.get())
-                await asyncio.wait({getting, pumping}, return_when=asyncio.FIRST_COMPLETED)
-                if not getting.done():
-                    getting.cancel()
-                    await pumping  # raises what ended it
-                    return
-                batch = [getting.result()]
-                while not coming.empty() and len(batch) < _LINES_PER_FLUSH:
-                    batch.append(coming.get_nowait())
-                await self._print(batch)
-        finally:
-            pumping.cancel()
+    async def _print_waiting(self) -> None:
+        while self._left and (
+            waiting := await self._client.next_messages(
+                self._cursor, after=self._printed, limit=_LINES_PER_FLUSH
+            )
+        ):
+            await self._print(list(waiting))
 
     async def _print(self, batch: list[Any]) -> None:
         """Lines first, then the flush, then the vault learns of it."""
@@ -160,7 +111,17 @@ class _Printer:
             await asyncio.to_thread(_write, "\n".join(lines) + "\n")
         if last > self._printed:
             self._printed = last
-            await self._client.handled(last)
+            await to_its_end(self._client.handled(last, self._cursor))
+
+
+async def to_its_end(work: Coroutine[Any, Any, None]) -> None:
+    """Also when the command is told to stop meanwhile: what was printed is not printed again."""
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
+        raise
 
 
 def _write(text: str) -> None:
@@ -172,7 +133,7 @@ def _line(out: Output, happening: Happening) -> str | None:
     match happening:
         case events.MessageShown():
             if out.as_json:
-                return out.encoded("message", **_message_fields(happening))
+                return out.encoded("message", **message_fields(happening))
             mark = "  (a stranger: lokket contacts accept NAME)" if happening.request else ""
             who = f"you to {happening.petname}" if happening.outgoing else happening.petname
             return message_lines(who, happening.text, happening.time_ms, mark)
@@ -216,20 +177,6 @@ def _connection(out: Output, state: str, sentence: str) -> str | None:
         return out.encoded("connection", state=state, sentence=sentence)
     out.aside(f"({visible(sentence)})")
     return None
-
-
-def _message_fields(message: events.MessageShown) -> dict[str, object]:
-    return {
-        "id": message.mid,
-        "petname": message.petname,
-        "text": message.text,
-        "time_ms": message.time_ms,
-        "outgoing": message.outgoing,
-        "request": message.request,
-        "device": message.sender_device,
-        "seq": message.seq,
-        "order": message.order,
-    }
 
 
 async def history(

@@ -11,9 +11,8 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Final, Protocol, TypeVar
+from typing import Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 from lokket import limits
 from lokket.client import files
@@ -30,6 +29,7 @@ from lokket.wire import archive
 
 T = TypeVar("T")
 N = TypeVar("N")
+P = ParamSpec("P")
 
 SUFFIX: Final = ".backup"
 _PAGE: Final = 256
@@ -41,7 +41,9 @@ class Keeper(Protocol):
 
     async def perform(self, command: events.Command) -> list[events.Notice]: ...
 
-    def read(self, question: Callable[[Transaction], T]) -> T: ...
+    def read(
+        self, question: Callable[Concatenate[Transaction, P], T], *arguments: P.args, **named: P.kwargs
+    ) -> T: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +188,7 @@ async def pages(keeper: Keeper, only: bytes = b"") -> AsyncIterator[tuple[archiv
     """Every record, some at a time, so that mail goes on meanwhile. ``only``: of one contact."""
     place = b""
     while True:
-        page, place = keeper.read(partial(records.page, place=place, limit=_PAGE, only=only))
+        page, place = keeper.read(records.page, place, _PAGE, only)
         yield page
         if not place:
             return
@@ -248,14 +250,28 @@ async def take_in(keeper: Keeper, batches: Iterator[list[tuple[int, bytes]]]) ->
     """Records that were judged, some at a time in one transaction each."""
     contacts = messages = known = refused = 0
     for batch in batches:
-        for start in range(0, len(batch), limits.IMPORT_BATCH):
-            command = events.ImportRecords(tuple(batch[start : start + limits.IMPORT_BATCH]))
+        for part in _parts(batch):
+            command = events.ImportRecords(part)
             done = _only(events.Imported, await keeper.perform(command))
             contacts += done.contacts
             messages += done.messages
             known += done.known
             refused += done.refused
     return Restored(contacts, messages, known, refused)
+
+
+def _parts(batch: list[tuple[int, bytes]]) -> Iterator[tuple[tuple[int, bytes], ...]]:
+    """As many as share one transaction, in number and in bytes."""
+    part: list[tuple[int, bytes]] = []
+    size = 0
+    for record in batch:
+        if part and (len(part) == limits.IMPORT_BATCH or size + len(record[1]) > limits.IMPORT_BATCH_BYTES):
+            yield tuple(part)
+            part, size = [], 0
+        part.append(record)
+        size += len(record[1])
+    if part:
+        yield tuple(part)
 
 
 def _only(kind: type[N], notices: list[events.Notice]) -> N:

@@ -1,47 +1,51 @@
-"""``Client``: one account's messenger in an asyncio program. All here asks the driver or reads the vault.
+"""``Client``: one account's messenger in an asyncio program, whoever holds its vault.
 
 async with await Client.open(folder, key) as client:
     mid = await client.send("bob", "hi")
     print(await client.wait_state(mid, "delivered", timeout_s=10))
+
+Two stand behind it: ``direct.DirectClient`` has the vault itself; ``rpc.remote.DaemonClient`` asks the
+process that has it. This module loads neither, nor the engine, before it must.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-import ssl
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
-from lokket import limits
-from lokket.client import backup, relay_backups
-from lokket.client.driver import Driver, EngineLike, Happening, HungUp, Offline, Stopped
-from lokket.client.transport import Transport, Unreachable, WebSocketTransport, trusting
-from lokket.client.vault import open_vault
-from lokket.crypto.entropy import Entropy
-from lokket.engine import events, farewell, views
-from lokket.engine.engine import Engine
-from lokket.engine.events import Command, ContactAdded, InviteMade, MessageShown, Notice
-from lokket.engine.store import Transaction
+from lokket.client.happenings import Happening, HungUp, NotReached, Offline, Stopped
+from lokket.client.late import late
 from lokket.errors import LocalError
-from lokket.protocol import identity
-from lokket.system import SystemEntropy, now_ms
-from lokket.wire import api
+
+if TYPE_CHECKING:
+    from lokket.client.surroundings import Surroundings
+    from lokket.crypto.entropy import Entropy
+    from lokket.engine import events
+    from lokket.engine.answers import ContactView, Health, Me, MessageView
+    from lokket.engine.commands import Command
+    from lokket.engine.cursors import CursorView, DeadLetterView
+    from lokket.engine.store import Transaction
+    from lokket.wire import api
+else:
+    events = late("lokket.engine.events")
 
 T = TypeVar("T")
+P = ParamSpec("P")
+Question = Callable[Concatenate["Transaction", P], T]
 
-_log = logging.getLogger(__name__)
-_SETTLE_POLL_S: Final = 0.02
-_BUSY_MS: Final = 200
+# The two that stand behind ``Client``; they know it, so it meets them only when it opens one.
+_direct, _remote = late("lokket.client.direct"), late("lokket.client.rpc.remote")
+
 STATES: Final = ("queued", "sent", "delivered")
-
-
-class NotReached(LocalError):
-    """The relay, or an answer, did not come in time. What was asked for stays in the vault."""
+_AT_ONCE: Final = 64  # messages that a subscription fetches together
+_LONG_S: Final = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,37 +57,11 @@ class Created:
     recovery_code: str = field(repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What a test or a simulator puts in place of the real world."""
+class Client(ABC):
+    """Made by ``Client.open``; an asynchronous context manager, used in one event loop."""
 
-    entropy: Entropy = field(default_factory=SystemEntropy)
-    now_ms: Callable[[], int] = now_ms
-    transport: Callable[[str], Transport] | None = None  # from a relay's origin
-    engine: Callable[[], EngineLike] = Engine
-
-
-class Client:
-    """Made by ``Client.open``; an asynchronous context manager. One per vault, in one event loop."""
-
-    def __init__(
-        self,
-        driver: Driver,
-        surroundings: Surroundings,
-        *,
-        allow_plaintext: bool,
-        tls: ssl.SSLContext | None = None,
-    ) -> None:
-        self._driver = driver
-        self._surroundings = surroundings
-        self._allow_plaintext = allow_plaintext
-        self._tls = tls
-        self._closed = False
-        self._backing_up: asyncio.Task[None] | None = None
-
-    @classmethod
+    @staticmethod
     async def open(
-        cls,
         folder: Path,
         key: bytes,
         *,
@@ -92,28 +70,31 @@ class Client:
         allow_plaintext: bool = False,
         ca: Path | None = None,
         wait_s: float = 0.0,
+        daemon: bool = True,
         surroundings: Surroundings | None = None,
-    ) -> Self:
-        """The vault in ``folder`` under its raw 32-byte key; ``create`` makes a new one.
+    ) -> Client:
+        """Through the daemon that holds the vault in ``folder``, else the vault itself under its raw
+        32-byte key; ``create`` makes a new one.
 
         ``online`` connects as soon as there is an account, and stays connected. ``wait_s``: how long to wait
         for another process to leave the vault. ``ca``: the only authority, in a PEM file, that may vouch for
-        the relay; without it the system's may. LocalError: see ``vault.open_vault``.
+        the relay; without it the system's may. ``daemon`` False: never through one. With a daemon, the way to
+        the relay is the daemon's. LocalError: see ``vault.open_vault``.
         """
-        around = surroundings or Surroundings()
-        tls = trusting(ca) if ca is not None else None
-        vault = open_vault(folder, key, create=create, wait_s=wait_s)
-        driver = Driver(vault, around.engine(), around.entropy, around.now_ms)
-        driver.start()
-        client = cls(driver, around, allow_plaintext=allow_plaintext, tls=tls)
-        try:
-            me = client.whoami()
-            if online and me is not None:
-                client.go_online(me.origin)
-                client._backing_up = asyncio.create_task(client._back_up_daily(), name="lokket-backups")
-        except BaseException:
-            await client.close()
-            raise
+        if daemon and not create and surroundings is None:
+            attached: Client | None = _remote.attach(folder)
+            if attached is not None:
+                return attached
+        client: Client = await _direct.DirectClient.begin(
+            folder,
+            key,
+            create=create,
+            online=online,
+            allow_plaintext=allow_plaintext,
+            ca=ca,
+            wait_s=wait_s,
+            surroundings=surroundings,
+        )
         return client
 
     async def __aenter__(self) -> Self:
@@ -124,103 +105,74 @@ class Client:
     ) -> None:
         await self.close()
 
+    # --- what the two do each in their way ---
+
+    @abstractmethod
     async def close(self) -> None:
-        """Send what is on its way, hang up, cut and close the vault. Twice is once."""
-        if not self._closed:
-            self._closed = True
-            try:
-                if self._backing_up is not None:
-                    self._backing_up.cancel()
-                    with contextlib.suppress(asyncio.CancelledError):
-                        await self._backing_up
-                await self._driver.close()
-            finally:
-                self._driver.vault.close()
+        """Send what is on its way, hang up, let go of the vault. Twice is once."""
 
-    # --- the connection ---
-
+    @abstractmethod
     def go_online(self, origin: str) -> None:
         """Connect in the background, and again whenever the connection is lost. LocalError: no address."""
-        make = self._surroundings.transport
-        transport = make(origin) if make else self._socket_to(origin)
-        self._driver.go_online(transport)
 
-    def _socket_to(self, origin: str) -> Transport:
-        return WebSocketTransport(origin, allow_plaintext=self._allow_plaintext, tls=self._tls)
-
+    @abstractmethod
     async def wait_online(self, timeout_s: float) -> int:
         """Until logged in; how many envelopes wait. NotReached, LocalError: the relay said no for good."""
-        if self._driver.online is not None:
-            return self._driver.online
-        return await self._until(
-            lambda seen: seen.mailbox if isinstance(seen, events.Online) else None, timeout_s
-        )
 
-    async def events(self) -> AsyncGenerator[Happening, None]:
-        """All that happens from the iterator's first step on. LocalError ends it when the vault fails."""
-        with self._driver.listening() as queue:
-            while True:
-                happening = await queue.get()
-                yield happening
-                if isinstance(happening, Stopped):
-                    raise LocalError(happening.sentence)
-
+    @abstractmethod
     async def settle(self, timeout_s: float) -> bool:
         """Until nothing waits to be sent or answered, at most ``timeout_s``; whether it came to that."""
-        return await self._poll(
-            lambda: self._driver.online is not None and not self._driver.busy and not self.health().queued,
-            timeout_s,
-        )
 
+    async def finish(self, timeout_s: float) -> None:
+        """What is due before ``close``: ``settle``, where this process is the one that sends."""
+        await self.settle(timeout_s)
+
+    @abstractmethod
     async def catch_up(self, timeout_s: float) -> bool:
         """Until all that waited at the relay is in the vault and answered; whether it came to that.
 
         NotReached: the relay was not there in time.
         """
-        waiting = await self.wait_online(timeout_s)
-        taken = await self._poll(lambda: self._driver.arrived >= waiting, timeout_s)
-        return await self.settle(timeout_s) and taken
 
-    async def _poll(self, true: Callable[[], bool], timeout_s: float) -> bool:
-        give_up_s = asyncio.get_running_loop().time() + timeout_s
-        while not true():
-            if asyncio.get_running_loop().time() >= give_up_s:
-                return False
-            await asyncio.sleep(_SETTLE_POLL_S)
-        return True
+    @abstractmethod
+    async def perform(self, command: Command) -> list[events.Notice]:
+        """What the command's own step had to tell. LocalError: it cannot be done."""
+
+    @abstractmethod
+    def read(self, question: Question[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+        """One of ``lokket.engine.views``, ``cursors``, ``backups.state`` or ``archive.page``."""
+
+    @abstractmethod
+    def look(self, name: str, *arguments: Any) -> Any:
+        """``read``, by the name of one of ``lokket.engine.views``, so that the caller need not load it."""
+
+    @abstractmethod
+    def listening(self) -> AbstractAsyncContextManager[asyncio.Queue[Happening]]:
+        """A queue of all that happens from now on. Nothing follows a ``Stopped``."""
+
+    @abstractmethod
+    async def next_messages(
+        self, cursor: str = "", *, after: int = 0, limit: int = _AT_ONCE, wait_s: float = 0.0
+    ) -> tuple[events.MessageShown, ...]:
+        """Up to ``limit`` not handled at ``cursor`` and beyond order ``after``; none came within ``wait_s``:
+        empty. LocalError: no such cursor."""
+
+    @abstractmethod
+    async def exchange(self, request: api.Request, timeout_s: float) -> api.Reply:
+        """One request past the engine, asked again while the relay is away or busy: parts of files.
+
+        NotReached: no answer in ``timeout_s``. LocalError: there is no use in waiting.
+        """
+
+    @abstractmethod
+    def vault_faults(self) -> tuple[str, ...]:
+        """Reads the whole file. Empty: nothing wrong."""
+
+    @property
+    @abstractmethod
+    def entropy(self) -> Entropy: ...
 
     # --- account ---
-
-    async def create_account(
-        self,
-        link: str = "",
-        name: str | None = None,
-        *,
-        origin: str = "",
-        relay_key: bytes = b"",
-        on_code: Callable[[str], None] | None = None,
-        timeout_s: float = 30.0,
-    ) -> Created:
-        """Make keys and account and register it at the link's relay, or at an open relay's ``origin``.
-
-        ``on_code`` is given the recovery code as soon as the keys are in the vault. NotReached: the account
-        exists and registers when the relay is back. LocalError: a bad link, or the relay refused.
-        """
-        where = identity.Invite.parse(link).origin if link else origin
-        code = identity.new_recovery_code(self._surroundings.entropy)
-        with self._driver.listening() as queue:
-            await self._driver.command(
-                events.CreateAccount(
-                    link=link, name=name, origin=origin, relay_key=relay_key, recovery_code=code
-                )
-            )
-            if on_code is not None:
-                on_code(code)
-            self.go_online(where)
-            done = await self._from(
-                queue, lambda seen: seen if isinstance(seen, events.Registered) else None, timeout_s
-            )
-        return Created(done.genesis_hash, done.name, code)
 
     async def delete_account(self, timeout_s: float = 30.0) -> None:
         """Until the relay has forgotten the account. LocalError: another device holds the account key.
@@ -230,230 +182,207 @@ class Client:
         try:
             await self.ask(events.DeleteAccount(), outcome(events.AccountDeleted, "delete"), timeout_s)
         except LocalError:
-            if not self._read(farewell.is_over):  # an earlier attempt may have been heard
+            if not self.look("is_deleted"):  # an earlier attempt may have been heard
                 raise
 
-    def whoami(self) -> views.Me | None:
+    def whoami(self) -> Me | None:
         """None: this vault has no account yet."""
-        return self._read(views.whoami)
+        me: Me | None = self.look("whoami")
+        return me
 
-    def me(self) -> views.Me:
+    def me(self) -> Me:
         """LocalError: this vault has no account yet."""
         me = self.whoami()
         if me is None:
             raise LocalError("there is no account in this vault: run 'lokket join LINK' first")
         return me
 
-    def health(self) -> views.Health:
-        return self._read(lambda tx: views.health(tx, self._surroundings.now_ms()))
-
-    def vault_faults(self) -> tuple[str, ...]:
-        """Reads the whole file. Empty: nothing wrong."""
-        return self._driver.vault.faults()
+    @abstractmethod
+    def health(self) -> Health: ...
 
     # --- contacts ---
 
-    async def invite(self, timeout_s: float = 30.0) -> InviteMade:
+    async def invite(self, timeout_s: float = 30.0) -> events.InviteMade:
         """A link for one person, good for a day. The relay must be reached for it."""
         await self.wait_online(timeout_s)
-        with self._driver.listening() as queue:
-            await self._driver.command(events.CreateInvite())
-            return await self._from(queue, outcome(InviteMade, "invite"), timeout_s)
+        return await self.ask(events.CreateInvite(), outcome(events.InviteMade, "invite"), timeout_s)
 
     async def add_contact(
         self, petname: str, *, link: str = "", name: str = "", timeout_s: float = 30.0
-    ) -> ContactAdded:
+    ) -> events.ContactAdded:
         """By invite link or by name, looked up this once. NotReached: it goes on when the relay is back."""
-        with self._driver.listening() as queue:
-            await self._driver.command(events.AddContact(petname, link=link, name=name))
-            match = outcome(ContactAdded, f"contact:{petname}")
-            while True:
-                added = await self._from(queue, match, timeout_s)
-                if added.petname == petname:
-                    return added
+        match = outcome(events.ContactAdded, f"contact:{petname}")
 
-    async def wait_contact(self, genesis_hash: bytes, timeout_s: float) -> views.ContactView:
+        def this_one(seen: Happening) -> events.ContactAdded | None:
+            added = match(seen)
+            return added if added is not None and added.petname == petname else None
+
+        return await self.ask(events.AddContact(petname, link=link, name=name), this_one, timeout_s)
+
+    async def wait_contact(self, genesis_hash: bytes, timeout_s: float) -> ContactView:
         """Until this account is a contact: whoever invited us is, once the relay has answered. NotReached."""
 
-        def found() -> views.ContactView | None:
+        def found() -> ContactView | None:
             return next((each for each in self.contacts() if each.genesis_hash == genesis_hash), None)
 
-        with self._driver.listening() as queue:
+        async with self.listening() as queue:
             known = found()
             while known is None:
-                await self._from(
-                    queue, lambda seen: seen if isinstance(seen, ContactAdded) else None, timeout_s
+                await first_of(
+                    queue, lambda seen: seen if isinstance(seen, events.ContactAdded) else None, timeout_s
                 )
                 known = found()
         return known
 
     async def accept(self, petname: str) -> None:
-        await self._driver.command(events.AcceptContact(petname))
+        await self.perform(events.AcceptContact(petname))
 
     async def rename(self, petname: str, new_petname: str) -> None:
-        await self._driver.command(events.RenameContact(petname, new_petname))
+        await self.perform(events.RenameContact(petname, new_petname))
 
     async def verify(self, petname: str, code: str = "") -> None:
         """The numbers were compared, or ``code`` was scanned. LocalError: the code is another pair's."""
-        await self._driver.command(events.MarkVerified(petname, code))
+        await self.perform(events.MarkVerified(petname, code))
 
-    def contacts(self) -> tuple[views.ContactView, ...]:
-        return self._read(views.contacts)
+    def contacts(self) -> tuple[ContactView, ...]:
+        views: tuple[ContactView, ...] = self.look("contacts")
+        return views
 
-    def contact(self, petname: str) -> views.ContactView:
-        return self._read(lambda tx: views.contact(tx, petname))
+    def contact(self, petname: str) -> ContactView:
+        view: ContactView = self.look("contact", petname)
+        return view
+
+    def is_contact(self, petname: str) -> bool:
+        return bool(self.look("is_contact", petname))
 
     def safety_number(self, petname: str) -> str:
         """60 digits."""
-        return self._read(lambda tx: views.safety_number(tx, petname))
+        return str(self.look("safety_number", petname))
 
     def verify_code(self, petname: str) -> str:
-        return self._read(lambda tx: views.verify_code(tx, petname))
+        return str(self.look("verify_code", petname))
 
     # --- messages ---
 
-    async def send(self, petname: str, text: str) -> bytes:
-        """Queue a message in the vault; its 16-byte id. It leaves now, or when the relay is back."""
-        notices = await self._driver.command(events.SendText(petname, text))
-        for notice in notices:
-            if isinstance(notice, events.MessageState) and notice.state == "queued":
+    async def send(self, petname: str, text: str, *, mid: bytes = b"") -> bytes:
+        """Queue a message in the vault; its 16-byte id. It leaves now, or when the relay is back.
+
+        ``mid``: 16 random bytes of your own. The same call again, whatever became of the first, sends nothing
+        twice.
+        """
+        for notice in await self.perform(events.SendText(petname, text, mid)):
+            if isinstance(notice, events.MessageState) and notice.mid and notice.petname == petname:
                 return notice.mid
         raise LocalError("the message was not queued")
 
     async def wait_state(self, mid: bytes, state: str = "delivered", *, timeout_s: float) -> str:
         """Until the message is as far as ``state``, has failed, or the time is over: how far it is then."""
-        with self._driver.listening() as queue:
+        async with self.listening() as queue:
             reached = self.message_state(mid)
+            deadline_s = asyncio.get_running_loop().time() + timeout_s
             with contextlib.suppress(NotReached):
                 while reached != "failed" and _rank(reached) < _rank(state):
-                    reached = await self._from(
-                        queue, lambda seen: _state_of(seen, mid), timeout_s, hang_up=False
-                    )
+                    left_s = deadline_s - asyncio.get_running_loop().time()
+                    reached = await first_of(queue, lambda seen: _state_of(seen, mid), left_s, hang_up=False)
         return reached
 
     def message_state(self, mid: bytes) -> str:
         """queued, sent, delivered or failed."""
-        return self._read(lambda tx: views.message_state(tx, mid))
+        return str(self.look("message_state", mid))
 
-    def history(self, petname: str, limit: int = 50) -> tuple[views.MessageView, ...]:
+    def history(self, petname: str, limit: int = 50) -> tuple[MessageView, ...]:
         """The last ``limit`` messages, oldest first."""
-        return self._read(lambda tx: views.history(tx, petname, limit))
+        views: tuple[MessageView, ...] = self.look("history", petname, limit)
+        return views
 
-    def unhandled(self) -> tuple[MessageShown, ...]:
+    # --- messages that came, and who has taken care of them ---
+
+    def unhandled(self, cursor: str = "") -> tuple[events.MessageShown, ...]:
         """Messages that arrived and that ``handled`` has not been told of, oldest first."""
-        return self._read(views.unhandled)
+        shown: tuple[events.MessageShown, ...] = self.look("unhandled", cursor)
+        return shown
 
-    async def handled(self, order: int) -> None:
+    async def handled(self, order: int, cursor: str = "") -> None:
         """Everything up to this message is where it should be: it will not be given out again."""
-        await self._driver.command(events.HandledNotices(order))
+        await self.perform(events.HandledNotices(order, cursor))
+
+    async def messages(
+        self, cursor: str, *, oldest: bool = False, anew: bool = False
+    ) -> AsyncGenerator[events.MessageShown, None]:
+        """What comes for a reader called ``cursor``, each message at least once, in order: what waited first.
+
+        A message is given out again, after this process or the next one has begun anew, until ``handled`` was
+        told its order. A new cursor begins now, or with the ``oldest`` that is kept. LocalError: the cursor
+        was not used for too long (``anew`` begins again), or the vault failed.
+        """
+        await self.perform(events.OpenCursor(cursor, oldest=oldest, anew=anew))
+        last = 0
+        while True:
+            for shown in await self.next_messages(cursor, after=last, wait_s=_LONG_S):
+                last = shown.order
+                yield shown
+
+    def cursors(self) -> tuple[CursorView, ...]:
+        views: tuple[CursorView, ...] = self.look("cursors")
+        return views
+
+    def dead_letters(self) -> tuple[DeadLetterView, ...]:
+        """Messages on which a reader failed for good."""
+        views: tuple[DeadLetterView, ...] = self.look("dead_letters")
+        return views
 
     # --- whatever else the engine can do ---
 
+    async def events(self) -> AsyncGenerator[Happening, None]:
+        """All that happens from the iterator's first step on. LocalError ends it when the vault fails."""
+        async with self.listening() as queue:
+            while True:
+                happening = await queue.get()
+                yield happening
+                if isinstance(happening, Stopped):
+                    raise LocalError(happening.sentence)
+
     async def ask(self, command: Command, match: Callable[[Happening], T | None], timeout_s: float) -> T:
         """Give a command, and wait for the first happening that ``match`` makes something of. NotReached."""
-        with self._driver.listening() as queue:
-            await self._driver.command(command)
-            return await self._from(queue, match, timeout_s)
+        async with self.listening() as queue:
+            await self.perform(command)
+            return await first_of(queue, match, timeout_s)
 
     async def online_until(self, origin: str, match: Callable[[Happening], T | None], timeout_s: float) -> T:
         """Connect for the first time, and wait. NotReached; LocalError: the relay said no for good."""
-        with self._driver.listening() as queue:
+        async with self.listening() as queue:
             self.go_online(origin)
-            return await self._from(queue, match, timeout_s)
+            return await first_of(queue, match, timeout_s)
 
-    async def perform(self, command: Command) -> list[Notice]:
-        """What the command's own step had to tell. LocalError: it cannot be done."""
-        return await self._driver.command(command)
 
-    async def exchange(self, request: api.Request, timeout_s: float) -> api.Reply:
-        """One request past the engine, asked again while the relay is away or busy.
-
-        NotReached: no answer in ``timeout_s``. LocalError: there is no use in waiting.
-        """
-        deadline_s = asyncio.get_running_loop().time() + timeout_s
-        wait_ms, trouble = 0, ""
+async def first_of(
+    queue: asyncio.Queue[Happening],
+    match: Callable[[Happening], T | None],
+    timeout_s: float,
+    *,
+    hang_up: bool = True,
+) -> T:
+    """The first happening that ``match`` makes something of. NotReached after ``timeout_s``, with what is
+    known of the connection; LocalError when there is no use in waiting."""
+    trouble = ""
+    deadline_s = asyncio.get_running_loop().time() + timeout_s
+    try:
         while True:
-            left_s = deadline_s - asyncio.get_running_loop().time()
-            if wait_ms / 1000 >= left_s:
-                raise NotReached(trouble or "the relay did not answer in time: try again later")
-            await asyncio.sleep(wait_ms / 1000)
-            try:
-                await self.wait_online(left_s)
-                async with asyncio.timeout_at(deadline_s):
-                    reply = await self._driver.exchange(request)
-            except (Unreachable, TimeoutError) as error:
-                wait_ms, trouble = _BUSY_MS, str(error)
-                continue
-            if not (isinstance(reply, api.Refused) and reply.code in api.BUSY):
-                return reply
-            wait_ms, trouble = max(reply.retry_after_ms, _BUSY_MS), reply.sentence
-
-    def read(self, question: Callable[[Transaction], T]) -> T:
-        """One of ``lokket.engine.views``."""
-        return self._read(question)
-
-    @property
-    def folder(self) -> Path:
-        """The vault's, for files that belong to it."""
-        return self._driver.vault.path.parent
-
-    @property
-    def entropy(self) -> Entropy:
-        return self._surroundings.entropy
-
-    # --- inside ---
-
-    async def _back_up_daily(self) -> None:
-        """While the client stays open: the automatic backup when it is due; one that fails is tried again."""
-        wait_s = limits.BACKUP_FIRST_LOOK_S
-        while True:
-            await asyncio.sleep(wait_s)
-            wait_s = limits.BACKUP_LOOK_S
-            try:
-                now_s = self._surroundings.now_ms() // 1000
-                await backup.daily(self, self.entropy, now_s)
-                await relay_backups.daily(self, self.folder, now_s)
-            except LocalError as error:
-                _log.warning("no automatic backup: %s", error)
-
-    def _read(self, question: Callable[[Transaction], T]) -> T:
-        self._driver.raise_failure()
-        with self._driver.vault.transaction() as tx:
-            return question(tx)
-
-    async def _until(self, match: Callable[[Happening], T | None], timeout_s: float) -> T:
-        with self._driver.listening() as queue:
-            return await self._from(queue, match, timeout_s)
-
-    async def _from(
-        self,
-        queue: asyncio.Queue[Happening],
-        match: Callable[[Happening], T | None],
-        timeout_s: float,
-        *,
-        hang_up: bool = True,
-    ) -> T:
-        """The first happening that ``match`` makes something of. NotReached after ``timeout_s``, with what is
-        known of the connection; LocalError when there is no use in waiting."""
-        trouble = ""
-        deadline_s = asyncio.get_running_loop().time() + timeout_s
-        try:
-            while True:
-                async with asyncio.timeout_at(deadline_s):
-                    happening = await queue.get()
-                match happening:
-                    case Stopped(sentence=sentence):
-                        raise LocalError(sentence)
-                    case HungUp(sentence=sentence):
-                        raise (LocalError if hang_up else NotReached)(sentence)
-                    case Offline(sentence=sentence):
-                        trouble = sentence
-                    case _:
-                        found = match(happening)
-                        if found is not None:
-                            return found
-        except TimeoutError:
-            raise NotReached(trouble or "the relay did not answer in time: try again later") from None
+            async with asyncio.timeout_at(deadline_s):
+                happening = await queue.get()
+            match happening:
+                case Stopped(sentence=sentence):
+                    raise LocalError(sentence)
+                case HungUp(sentence=sentence):
+                    raise (LocalError if hang_up else NotReached)(sentence)
+                case Offline(sentence=sentence):
+                    trouble = sentence
+                case _:
+                    found = match(happening)
+                    if found is not None:
+                        return found
+    except TimeoutError:
+        raise NotReached(trouble or "the relay did not answer in time: try again later") from None
 
 
 def outcome(kind: type[T], errand: str) -> Callable[[Happening], T | None]:

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from lokket.client.client import Client, outcome
-from lokket.client.driver import Happening
-from lokket.engine import events, views
+from lokket.client.happenings import Happening
+from lokket.engine import answers, events, views
 from lokket.errors import LocalError
 from lokket.protocol import identity
 from lokket.protocol.linking import AccountCode, LinkCode
@@ -23,7 +23,7 @@ async def link(
     ask_number: Callable[[events.LinkAsked], Awaitable[str]],
     history: bool,
     timeout_s: float,
-) -> views.DeviceView:
+) -> answers.DeviceView:
     """On the admin device: show a code, wait for a device, let the person type its number, list it.
 
     LocalError: the number is another's, or the code's time is over.
@@ -55,7 +55,7 @@ async def link(
 
 async def join(
     client: Client, code: str, name: str, *, on_number: Callable[[str], None], timeout_s: float
-) -> views.Me:
+) -> answers.Me:
     """In a new vault: become a device of the account whose code this is."""
 
     def listed(seen: Happening) -> events.Listed | None:
@@ -69,10 +69,10 @@ async def join(
 
 
 async def wait_history(
-    client: Client, on_progress: Callable[[views.TransferView], None], timeout_s: float
-) -> views.TransferView | None:
+    client: Client, on_progress: Callable[[answers.TransferView], None], timeout_s: float
+) -> answers.TransferView | None:
     """Until the last page is here, or nothing moved for ``timeout_s``: how far it came, if it came at all."""
-    seen: views.TransferView | None = None
+    seen: answers.TransferView | None = None
     idle_since_s = asyncio.get_running_loop().time()
     while asyncio.get_running_loop().time() - idle_since_s < timeout_s:
         now = client.read(views.transfer)
@@ -144,7 +144,7 @@ async def accept_admin(client: Client, timeout_s: float) -> None:
 class Restored:
     """``recovery_code`` replaces the one that was used; it is kept nowhere."""
 
-    me: views.Me
+    me: answers.Me
     recovery_code: str = field(repr=False)
 
 

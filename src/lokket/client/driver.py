@@ -15,9 +15,10 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol
 
 from lokket import limits
+from lokket.client.happenings import Happening, HungUp, Offline, Stopped
 from lokket.client.link import Link
 from lokket.client.transport import Transport, Unreachable
 from lokket.client.vault import Vault
@@ -33,37 +34,13 @@ _log = logging.getLogger(__name__)
 _LOOK_AT_CLOCK_S: Final = 60.0  # however far off the next wake is: the clock may have been set
 _FLUSH_S: Final = 2.0
 _EXCHANGE: Final = "exchange:"  # no call of the engine begins so
+_TOO_SLOW: Final = "this reader was too slow, and was told no more; messages wait for it"
 
 
 class EngineLike(Protocol):
     def handle(
         self, tx: Transaction, event: events.Event, now_ms: int, entropy: Entropy
     ) -> list[events.Effect]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Offline:
-    """No connection; the next attempt is in ``retry_ms``."""
-
-    sentence: str
-    retry_ms: int
-
-
-@dataclass(frozen=True, slots=True)
-class HungUp:
-    """There is no use in trying again: the relay is another, or refused this device for good."""
-
-    sentence: str
-
-
-@dataclass(frozen=True, slots=True)
-class Stopped:
-    """The driver can go on no longer: the vault failed. Nothing after this."""
-
-    sentence: str
-
-
-Happening: TypeAlias = events.Notice | Offline | HungUp | Stopped
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,9 +110,10 @@ class Driver:
             del self._exchanges[call]
 
     @contextlib.contextmanager
-    def listening(self) -> Iterator[asyncio.Queue[Happening]]:
-        """A queue of all that happens from now on."""
-        queue: asyncio.Queue[Happening] = asyncio.Queue()
+    def listening(self, *, at_most: int = 0) -> Iterator[asyncio.Queue[Happening]]:
+        """A queue of all that happens from now on. Whoever lets more than ``at_most`` wait is told no more:
+        ``Stopped`` stands in place of what waited. 0: there is no such bound."""
+        queue: asyncio.Queue[Happening] = asyncio.Queue(at_most)
         self._listeners.add(queue)
         if self._hung_up:
             queue.put_nowait(HungUp(self._hung_up))
@@ -309,8 +287,14 @@ class Driver:
                     self._tell(notice)
 
     def _tell(self, happening: Happening) -> None:
-        for queue in self._listeners:
-            queue.put_nowait(happening)
+        for queue in list(self._listeners):
+            if queue.full():
+                self._listeners.discard(queue)
+                while not queue.empty():
+                    queue.get_nowait()
+                queue.put_nowait(Stopped(_TOO_SLOW))
+            else:
+                queue.put_nowait(happening)
 
     def _fail(self, error: LocalError, waiting: deque[_Item]) -> None:
         self._failure = error

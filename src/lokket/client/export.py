@@ -75,7 +75,7 @@ async def export(keeper: Keeper, path: Path, created_s: int, *, petname: str = "
     me = keeper.read(views.whoami)
     if me is None:
         raise LocalError("there is no account in this vault: run 'lokket join LINK' first")
-    only = keeper.read(lambda tx: views.contact(tx, petname)).genesis_hash if petname else b""
+    only = keeper.read(views.contact, petname).genesis_hash if petname else b""
     chain = _Chain()
     petnames: dict[bytes, str] = {}
     contacts = messages = 0

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from lokket.client import backup
 from lokket.client.backup import ArchiveFile
-from lokket.client.client import Client
+from lokket.client.direct import DirectClient
 from lokket.crypto.entropy import Entropy
 from lokket.engine import archive, events
 from lokket.errors import LocalError
@@ -30,7 +30,7 @@ async def verify(file: ArchiveFile, key: bytes, entropy: Entropy) -> Verified:
     """
     expected = file.judge(key)
     with tempfile.TemporaryDirectory(prefix="lokket-verify-") as folder:
-        client = await Client.open(Path(folder) / "vault", entropy.draw(32), create=True, online=False)
+        client = await DirectClient.begin(Path(folder) / "vault", entropy.draw(32), create=True, online=False)
         try:
             code = identity.new_recovery_code(entropy)
             await client.perform(events.CreateAccount("", None, _NOWHERE, bytes(32), code))

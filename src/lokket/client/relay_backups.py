@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, Protocol, TypeVar
+from typing import Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 from lokket import limits
 from lokket.client import backup, files, relay_files
@@ -25,6 +25,7 @@ from lokket.protocol.backup import read_start
 from lokket.wire import api
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 UPLOAD: Final = "vault.upload"
 DOWNLOAD: Final = "vault.download"
@@ -38,7 +39,9 @@ class Client(Protocol):
 
     async def perform(self, command: events.Command) -> list[events.Notice]: ...
 
-    def read(self, question: Callable[[Transaction], T]) -> T: ...
+    def read(
+        self, question: Callable[Concatenate[Transaction, P], T], *arguments: P.args, **named: P.kwargs
+    ) -> T: ...
 
     async def exchange(self, request: api.Request, timeout_s: float) -> api.Reply: ...
 
