@@ -232,7 +232,7 @@ def test_external_join_both_ways(ts_of_three: Callable[[str], TsMls]) -> None:
     speaks(second, ours, first, third)
 
 
-def test_resync_both_ways(ts_mls: TsMlsProcess) -> None:
+def test_we_come_back_in_our_own_place(ts_mls: TsMlsProcess) -> None:
     first, second = ts_mls.endpoint("first"), ts_mls.endpoint("second")
     ours = pair(first)
     commit, welcome = ours.add(second.key_package())

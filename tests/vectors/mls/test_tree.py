@@ -56,7 +56,7 @@ def test_tree_validation() -> None:
         for index, (resolution, tree_hash) in enumerate(
             zip(case["resolutions"], case["tree_hashes"], strict=True)
         ):
-            assert tree.subtree(index).resolution() == resolution
+            assert list(tree.subtree(index).resolution()) == resolution
             assert tree.subtree(index).tree_hash(suite.hash) == raw(tree_hash)
         check_parent_hashes(tree, suite.hash)
         for index, leaf in tree.members():

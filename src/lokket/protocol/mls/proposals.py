@@ -154,7 +154,7 @@ class UpdatePath:
 
 
 @dataclass(frozen=True, slots=True)
-class Commit:
+class Commit(tls.Kept):
     proposals: tuple[ProposalOrRef, ...]
     path: UpdatePath | None
 

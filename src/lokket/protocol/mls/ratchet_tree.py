@@ -35,7 +35,7 @@ AnyNode = LeafNode | ParentNode
 class Subtree:
     """A node with all below it. Nothing in it changes but what it remembers of itself."""
 
-    __slots__ = ("_hash", "_support", "index", "left", "members", "node", "right")
+    __slots__ = ("_hash", "_resolution", "_support", "index", "left", "members", "node", "right")
 
     def __init__(self, index: int, node: AnyNode | None, left: Subtree | None, right: Subtree | None) -> None:
         self.index = index
@@ -48,6 +48,7 @@ class Subtree:
         else:
             self.members = left.members + right.members
         self._hash: bytes | None = None
+        self._resolution: tuple[int, ...] | None = None
         self._support: Support | None = None
 
     @property
@@ -90,16 +91,19 @@ class Subtree:
             )
         return hash_(_parent_input(node, left, right))
 
-    def resolution(self) -> list[int]:
+    def resolution(self) -> tuple[int, ...]:
         """Node indices, as section 4.1.1 orders them."""
-        node = self.node
-        if isinstance(node, ParentNode):
-            return [self.index, *(2 * leaf for leaf in node.unmerged_leaves)]
-        if node is not None:
-            return [self.index]
-        if self.left is None or self.right is None or not self.members:
-            return []
-        return self.left.resolution() + self.right.resolution()
+        if self._resolution is None:
+            node = self.node
+            if isinstance(node, ParentNode):
+                self._resolution = (self.index, *(2 * leaf for leaf in node.unmerged_leaves))
+            elif node is not None:
+                self._resolution = (self.index,)
+            elif self.left is None or self.right is None or not self.members:
+                self._resolution = ()
+            else:
+                self._resolution = self.left.resolution() + self.right.resolution()
+        return self._resolution
 
     def support(self) -> Support:
         """What all members below support, and which credentials they use."""

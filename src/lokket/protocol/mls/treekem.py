@@ -235,7 +235,7 @@ def _parents(
     return parents, above
 
 
-def _targets(resolution: list[int], new_leaves: Set[int]) -> list[int]:
+def _targets(resolution: Sequence[int], new_leaves: Set[int]) -> Sequence[int]:
     if not new_leaves:
         return resolution
     return [index for index in resolution if index & 1 or index // 2 not in new_leaves]
