@@ -7,6 +7,7 @@ single bit differs, so each agreement here is agreement on every byte of the cip
 from __future__ import annotations
 
 import hashlib
+import struct
 
 import pytest
 from hypothesis import given
@@ -92,38 +93,61 @@ def test_a_key_of_another_length_is_refused(size: int) -> None:
         mlkem.encapsulate_with(bytes(size), b"m" * 32)
 
 
-@pytest.mark.parametrize("lanes", [2, 4, 6, 8])
+@pytest.mark.parametrize("lanes", [1, 2, 6, 9, 12])
 @pytest.mark.parametrize("forward", [True, False])
 def test_no_lane_overflows(lanes: int, forward: bool) -> None:
     """The bounds that the plan assumes, recomputed from its own offsets and folds."""
-    largest = 4 if forward else mlkem.Q - 1
-    for layer in mlkem._plan(lanes, forward):
+    largest = mlkem.Q + 2 if forward else mlkem._PRODUCT_MAX
+    for number, layer in enumerate(mlkem._plan(lanes, forward)):
         for bit, _, _, factor in layer.folds:
             largest = (1 << bit) - 1 + (largest >> bit) * factor
             assert factor == (1 << bit) % mlkem.Q
         offset = layer.offset & (1 << 64) - 1
         assert offset % mlkem.Q == 0
-        product = largest * max(layer.zetas)
         if forward:
-            assert offset >= product
-            largest = max(largest + product, largest + offset)
+            assert offset >= largest * (mlkem.Q - 1)
+            largest = (largest * mlkem._INVERSE_128 if number == 0 else largest) + offset
         else:
             assert offset >= largest
             largest = max(2 * largest, (largest + offset) * max(layer.zetas))
         assert largest < 1 << 64
 
 
+@pytest.mark.parametrize("bits", [4, 5, 10, 11])
+def test_rounding_is_exact_for_every_lane(bits: int) -> None:
+    """Compress of FIPS 203 by multiplication and shift, up to the largest value that a lane can have."""
+    shift, reciprocal, rounding, mask = mlkem._compression(1, bits)
+    largest = mlkem._folds(mlkem._ROUNDED_BITS, 1, (1 << 64) - 1)[1] + 4 + (mlkem.Q + 1) // 2
+    assert ((largest << bits) + rounding) * reciprocal < 1 << 64
+    for value in (*range(3 * mlkem.Q), *range(largest - 3 * mlkem.Q, largest + 1)):
+        exact = (((value - 2) % mlkem.Q << bits) + mlkem.Q // 2) // mlkem.Q % (1 << bits)
+        assert (((value << bits) + rounding) * reciprocal >> shift) & mask == exact
+
+
+@given(st.lists(st.integers(0, (1 << 64) - 1), min_size=1, max_size=9))
+def test_folds_keep_values_modulo_q(values: list[int]) -> None:
+    packed = sum(value << 64 * place for place, value in enumerate(values))
+    for bits in (mlkem._LAYER_BITS, mlkem._ROUNDED_BITS, mlkem._FACTOR_BITS):
+        bound = mlkem._folds(bits, 1, (1 << 64) - 1)[1]
+        small = mlkem._shrunk(packed, len(values), bits)
+        for place, value in enumerate(values):
+            lane = small >> 64 * place & (1 << 64) - 1
+            assert lane <= bound
+            assert lane % mlkem.Q == value % mlkem.Q
+
+
 def test_sampling_goes_on_when_three_blocks_do_not_suffice() -> None:
-    """A seed in about a hundred needs more of the stream (FIPS 203 algorithm 7)."""
-    for number in range(2_000):
-        seed = number.to_bytes(34, "big")
-        stream = hashlib.shake_128(seed).digest(168 * 24)
-        wanted = reference_sample(stream)
-        if reference_used(stream) > 168 * 3:
-            even, odd = mlkem._sample(seed)
-            assert [*zip(even, odd, strict=True)] == [*zip(wanted[::2], wanted[1::2], strict=True)]
-            return
-    pytest.fail("no such seed among two thousand")
+    """A cell in about a hundred needs more of its stream (FIPS 203 algorithm 7)."""
+    for number in range(500):
+        rho = number.to_bytes(32, "big")
+        seeds = [rho + bytes((row, column)) for column in range(3) for row in range(3)]
+        streams = [hashlib.shake_128(seed).digest(168 * 24) for seed in seeds]
+        if all(len(reference_sample(stream[: 168 * 3])) == mlkem.N for stream in streams):
+            continue
+        wanted = [struct.pack("<256I", *reference_sample(stream)) for stream in streams]
+        assert mlkem._matrix(rho, 3) == [wanted[:3], wanted[3:6], wanted[6:]]
+        return
+    pytest.fail("no such cell among 4500")
 
 
 def reference_sample(stream: bytes) -> list[int]:
@@ -134,13 +158,6 @@ def reference_sample(stream: bytes) -> list[int]:
             if value < mlkem.Q and len(out) < mlkem.N:
                 out.append(value)
     return out
-
-
-def reference_used(stream: bytes) -> int:
-    for used in range(3, len(stream), 3):
-        if len(reference_sample(stream[:used])) == mlkem.N:
-            return used
-    raise AssertionError("the stream is too short")
 
 
 KNOWN_768 = "54ab783b8a72ffcb87976fb19668f6d20a05e7ea1bdc3fbf5151c9c8dea95fdf"
