@@ -110,6 +110,7 @@ DELIVER_UNACKNOWLEDGED_MAX_BYTES: Final = 1024 * 1024  # pushed and not yet ackn
 MAILBOX_COUNT_MAX: Final = 10_000  # per device
 MAILBOX_MAX_BYTES: Final = 64 * 1024 * 1024
 RECENT_ENVELOPES_MAX: Final = 65_536  # delivered ids remembered, in memory only, so that a late retry is mute
+RECENT_ENVELOPE_S: Final = 3_600  # for so long
 NAME_REST_DAYS: Final = 365
 INVITES_OPEN_MAX: Final = 20  # per account
 PAIRS_LOW: Final = 32  # at this many left the owner is told
@@ -195,6 +196,7 @@ MLS_KEY_PACKAGE_DAYS: Final = 90
 
 # --- clocks ---
 CLOCK_SKEW_S: Final = 300  # how far two honest clocks may disagree
+CLOCK_LOOK_MAX_S: Final = 7_200  # between two steps of a connected device: more, or backwards, and it jumped
 
 assert SKIP_AHEAD_MAX <= SKIPPED_KEYS_MAX
 assert MLS_SKIP_AHEAD_MAX <= MLS_SKIPPED_KEYS_MAX

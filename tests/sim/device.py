@@ -47,6 +47,7 @@ class Device:
         self.refusals: list[str] = []
         self.hung_up = ""
         self.connections = 0
+        self.logins = 0
         self._life = 0
         self._failures = 0
         self._calls: dict[int, str] = {}
@@ -144,8 +145,9 @@ class Device:
 
     def _entropy_for(self, event: events.Event) -> SeededEntropy:
         """Keys are the same in all worlds: what is signed with them at birth is computed once."""
-        if isinstance(event, events.CreateAccount | events.JoinAsDevice):
-            return SeededEntropy(f"roster {self.name}")
+        match event:
+            case events.CreateAccount() | events.JoinAsDevice() | events.Answered(call="recovery-chain"):
+                return SeededEntropy(f"roster {self.name}")
         return self.entropy
 
     def _power_cut(self, where: str) -> None:
@@ -180,6 +182,7 @@ class Device:
                     self.watch.noticed(effect)
                     if isinstance(effect, events.Online):
                         self.online = True
+                        self.logins += 1
                         self._failures = 0
         if power_for is not None and life == self._life and power_for >= len(effects):
             self._power_cut("after all effects")

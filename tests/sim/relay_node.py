@@ -121,7 +121,7 @@ class Line:
         self._draining = False
         self._woken = False
         self.open = True
-        self.caller = node.relay.connect(node.world.clock.now_ms, node.entropy)
+        self.caller = node.relay.connect(node.now_ms, node.entropy)
         self.caller.wake = self._wake
         self._push(self.caller.hello)
 
@@ -211,6 +211,8 @@ class RelayNode:
         return self.world.clock.now_ms + self.clock_offset_ms
 
     def start(self) -> None:
+        if self.up:
+            return  # restored meanwhile
         hostile = self.world.profile.hostility
         slow = HostileStorage(self.storage, self) if hostile else SlowStorage(self.storage)
         self.relay = Relay(slow, self._config, KEY, LocalBus())  # type: ignore[arg-type]
@@ -242,6 +244,7 @@ class RelayNode:
         if self.up:
             self.crash()
         self.storage = copy.deepcopy(storage)
+        self.world.log("relay", "gets an older disk")
         self.start()
 
     @property
@@ -251,6 +254,20 @@ class RelayNode:
     def mail(self) -> int:
         """Envelopes waiting, over all mailboxes."""
         return sum(len(device.mail) for device in self.storage._devices.values())
+
+    def keep_up(self, every_ms: int) -> None:
+        """The upkeep, whenever it is running and its time has come."""
+
+        def upkeep() -> None:
+            if self.up:
+                self.run(self.relay.upkeep(self.now_ms), lambda _: None)
+            self.world.clock.after(every_ms, upkeep)
+
+        self.world.clock.after(every_ms, upkeep)
+
+    def jump_clock(self, by_ms: int) -> None:
+        self.clock_offset_ms += by_ms
+        self.world.log("relay", f"clock moves by {by_ms / 1000:.0f} s")
 
     def faults(self) -> int:
         return self.relay.counters["fault"]

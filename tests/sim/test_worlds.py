@@ -39,9 +39,10 @@ def test_worlds(first: int) -> None:
 
 
 @pytest.mark.attack(61)
-def test_clocks_that_jump_by_days_lose_nothing() -> None:
-    for seed in range(5):
-        live(seed, PROFILES["clocks"])
+@pytest.mark.parametrize("name", ["clocks", "decades"])
+def test_clocks_that_jump_by_days_and_by_years_lose_nothing(name: str) -> None:
+    for seed in range(4):
+        live(seed, PROFILES[name])
 
 
 @pytest.mark.attack(87)
@@ -49,6 +50,17 @@ def test_clocks_that_jump_by_days_lose_nothing() -> None:
 def test_devices_leave_and_come_and_nothing_is_lost(name: str) -> None:
     left = [world for world in (live(seed, PROFILES[name]) for seed in range(4)) if world.lost]
     assert left
+
+
+def test_the_admin_role_moves_in_any_weather() -> None:
+    assert any([live(seed, PROFILES["handed"]).handed_over for seed in range(4)])
+
+
+@pytest.mark.attack(18, 26, 118)
+@pytest.mark.parametrize("name", ["older-vault", "older-relay", "upheaval"])
+def test_older_copies_repeat_no_key_and_heal(name: str) -> None:
+    """The worlds' own rule: no message key for two plaintexts, in all the lives of a device."""
+    assert all([live(seed, PROFILES[name]).restores for seed in range(3)])
 
 
 @pytest.mark.parametrize("seed", [1, 2])

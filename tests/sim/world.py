@@ -67,6 +67,10 @@ class World:
         self.genesis: dict[str, bytes] = {}  # account -> genesis hash
         self.lost: dict[str, Device] = {}  # devices that are gone for good
         self.recovered: list[str] = []  # accounts
+        self.handed_over: list[str] = []  # accounts
+        self.changing: set[str] = set()  # accounts that a person is not done with
+        self.copied: set[str] = set()  # devices whose vault goes back in time once
+        self.forgotten: dict[str, set[str]] = {}  # device -> texts that went with its newer vault
 
     # --- what parts of the world ask ---
 
@@ -161,6 +165,8 @@ class World:
         self.weather = profile.weather
         for device in self.devices.values():
             self.clock.after(self.random.randrange(0, 1_000), device.start)
+        if profile.upkeep_ms:
+            self.relay.keep_up(profile.upkeep_ms)
         if profile.begin == "nothing":
             for account in self.accounts:
                 self._settle_in(account)
@@ -183,14 +189,23 @@ class World:
         some(profile.invites, self._invite)
         some(profile.revocations, lambda: changes.revoke(self))
         some(profile.recoveries, lambda: changes.recover(self))
+        some(profile.handovers, lambda: changes.hand_over(self))
+        some(profile.restored_vaults, lambda: changes.restore_vault(self))
+        some(profile.restored_relays, lambda: changes.restore_relay(self))
         return plan
 
     def _anyone(self) -> Device:
         return self.random.choice(list(self.devices.values()))
 
     def _jump_clock(self) -> None:
+        """Of somebody, the relay included."""
         reach_ms = self.profile.clock_reach_s * 1000
-        self._anyone().jump_clock(self.random.randrange(-reach_ms, reach_ms))
+        one = self.random.choice([self.relay, *self.devices.values()])
+        one.jump_clock(self.random.randrange(-reach_ms, reach_ms))
+
+    def passed_over(self, text: str) -> bool:
+        """Written by a device that is gone, or gone with some device's newer vault."""
+        return text.split(" ", 1)[0] in self.lost or any(text in texts for texts in self.forgotten.values())
 
     def heal(self) -> None:
         """Good weather from here on; everybody runs; clocks are right. Until nothing waits."""
@@ -200,7 +215,8 @@ class World:
             device.offline_until_ms = 0
             if device.clock_offset_ms:
                 device.jump_clock(-device.clock_offset_ms)
-        self.relay.clock_offset_ms = 0
+        if self.relay.clock_offset_ms:
+            self.relay.jump_clock(-self.relay.clock_offset_ms)
         self.settle()
         if self.recovered:
             changes.share_history(self)
@@ -221,7 +237,8 @@ class World:
 
     def idle(self) -> bool:
         return (
-            self.relay.idle
+            not self.changing
+            and self.relay.idle
             and not self.frames_in_flight
             and not self.relay.mail()
             and all(device.idle for device in self.devices.values())
@@ -230,6 +247,7 @@ class World:
 
     def unfinished(self) -> str:
         found = [f"{self.relay.mail()} envelopes in mailboxes"] if self.relay.mail() else []
+        found += [f"{account} is not done changing" for account in sorted(self.changing)]
         for device in self.devices.values():
             what = list(device._calls.values()) + (device.unfinished() if device.running else ["not running"])
             if not device.online:

@@ -149,6 +149,7 @@ class Member:
         self.caller = self.desk.connect()
         reply = await self.ask(self.login(self.caller.hello, client_nonce))
         assert isinstance(reply, api.LoggedIn), reply
+        assert await self.ask(api.Ping()) == api.Ok()  # the answer came
         return reply
 
     async def ask(self, request: api.Request) -> api.Reply:

@@ -18,6 +18,7 @@ from lokket.engine import (
     invites,
     linking,
     names,
+    outbox,
     prekeys,
     upkeep,
     whole_chain,
@@ -25,10 +26,10 @@ from lokket.engine import (
 from lokket.engine.events import CreateAccount, HangUp, Online, Redial, Registered, TrustNotice
 from lokket.engine.records import Account, OutboxRow, rows, save
 from lokket.engine.step import Step, account_of, own_keys, own_state, require_account, save_account
-from lokket.engine.store import AWAITING, AWAITING_ID, BATCH, OUTBOX, PREKEY, SESSION
+from lokket.engine.store import AWAITING, BATCH, OUTBOX, PREKEY, SESSION
 from lokket.errors import LocalError, RemoteError
 from lokket.protocol import identity
-from lokket.wire import api
+from lokket.wire import api, content
 
 _NONCES_KEPT = 32
 _REDIAL_MS = 2_000
@@ -141,8 +142,10 @@ def _register(step: Step, account: Account, hello: api.Hello) -> None:
 def login_request(step: Step, account: Account, hello: api.Hello) -> api.Login:
     """The nonce is in the vault before it leaves: a copy of this vault will lack it."""
     client_nonce = step.entropy.draw(32)
-    kept = (*account.nonces, client_nonce)[-_NONCES_KEPT:]
-    confirmed = max(0, account.confirmed - (len(account.nonces) + 1 - len(kept)))
+    kept, confirmed = (*account.nonces, client_nonce), account.confirmed
+    if len(kept) > _NONCES_KEPT:  # the last one that was answered stays, however many were not since
+        oldest = 1 if confirmed == 1 else 0
+        kept, confirmed = kept[:oldest] + kept[oldest + 1 :], max(confirmed - 1, oldest)
     save_account(step.tx, msgspec.structs.replace(account, nonces=kept, confirmed=confirmed))
     statement = identity.LoginStatement(
         origin=hello.origin.encode(),
@@ -187,10 +190,12 @@ def registered(step: Step, reply: api.Reply) -> None:
 
 def logged_in(step: Step, reply: api.Reply) -> None:
     account = require_account(step.tx)
+    if isinstance(reply, api.Refused) and reply.code == api.LOGIN_REFUSED:
+        account = _forget_nonce(step, account)
     match reply:
         case api.LoggedIn():
             account = _check_history(step, account, reply)
-            save_account(step.tx, msgspec.structs.replace(account, confirmed=len(account.nonces)))
+            save_account(step.tx, account)
             resume(step, account, reply)
         case api.Refused(code=api.LOGIN_REFUSED) if account.status == "deleting":
             farewell.done(step)  # its answer was lost
@@ -202,6 +207,14 @@ def logged_in(step: Step, reply: api.Reply) -> None:
             book.fail(step, "login", sentence)
             wait_ms = _REDIAL_MS if account.status == "joining" else limits.REVOKED_RETRY_S * 1000
             step.emit(Redial(step.now_ms + max(retry_after_ms, wait_ms)))
+
+
+def _forget_nonce(step: Step, account: Account) -> Account:
+    """The last one was refused: the relay will never name it."""
+    if account.confirmed < len(account.nonces):
+        account = msgspec.structs.replace(account, nonces=account.nonces[:-1])
+        save_account(step.tx, account)
+    return account
 
 
 def readmitted(step: Step, reply: api.Reply) -> None:
@@ -225,6 +238,7 @@ def readmitted(step: Step, reply: api.Reply) -> None:
 def resume(step: Step, account: Account, reply: api.LoggedIn) -> None:
     """Online: ask again for everything that waited."""
     step.link.online = True
+    step.ask("here", api.Ping())
     if farewell.resume(step):
         return
     step.emit(Online(reply.mailbox))
@@ -242,10 +256,22 @@ def resume(step: Step, account: Account, reply: api.LoggedIn) -> None:
     upkeep.run(step)
 
 
+def here(step: Step, reply: api.Reply) -> None:
+    """The relay knows that its answer to our login came: from now on it names this one.
+
+    Before that no ciphertext leaves: a copy of this vault could send another one under the same keys.
+    """
+    account = require_account(step.tx)
+    if isinstance(reply, api.Ok):
+        step.link.heard = True
+        save_account(step.tx, msgspec.structs.replace(account, confirmed=len(account.nonces)))
+
+
 def _check_history(step: Step, account: Account, reply: api.LoggedIn) -> Account:
     """Was the relay restored, or this vault (docs/identity.md, "Restored or cloned vault")?"""
     earlier, last = account.nonces[:-1], reply.last_nonce
     if last is not None and last not in earlier:
+        account = msgspec.structs.replace(account, nonces=(last, account.nonces[-1]), confirmed=0)
         return _vault_restored(step, account)
     if account.confirmed and last not in earlier[account.confirmed - 1 :]:
         _relay_restored(step)
@@ -255,9 +281,7 @@ def _check_history(step: Step, account: Account, reply: api.LoggedIn) -> Account
 def _relay_restored(step: Step) -> None:
     """The relay forgot: what it had accepted goes there again, as the same bytes; so do name and invites."""
     for envelope_id, row in rows(step.tx, AWAITING, OutboxRow):
-        step.tx.delete(AWAITING, envelope_id)
-        step.tx.delete(AWAITING_ID, row.mid + row.device_hash)
-        save(step.tx, OUTBOX, step.next_order().to_bytes(8, "big"), row)
+        outbox.offer(step, envelope_id, row)
     prekeys.publish_anew(step)
     invites.lost(step)
     names.claim_again(step)
@@ -275,6 +299,10 @@ def _vault_restored(step: Step, account: Account) -> Account:
             step.tx.delete(table, key)
     for key, row in rows(step.tx, OUTBOX, OutboxRow):
         save(step.tx, OUTBOX, key, msgspec.structs.replace(row, envelope=b"", envelope_id=b""))
+    for envelope_id, row in rows(step.tx, AWAITING, OutboxRow):
+        if content.is_counted(row.kind):  # the newer copy may have had its receipt: it is asked for anew
+            outbox.forget_awaiting(step, envelope_id, row)
+            outbox.requeue(step, row)
     step.emit(
         TrustNotice(
             "restored",

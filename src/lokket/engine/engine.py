@@ -39,11 +39,14 @@ from lokket.engine import (
     upkeep,
     whole_chain,
 )
-from lokket.engine.events import Effect, Event
+from lokket.engine.events import Effect, Event, Redial
 from lokket.engine.step import Link, Step, account_of, require_account
 from lokket.engine.store import Transaction
 from lokket.errors import LocalError
 from lokket.wire import api
+
+_SKEW_MS: Final = limits.CLOCK_SKEW_S * 1000
+_STEP_MAX_MS: Final = limits.CLOCK_LOOK_MAX_S * 1000
 
 
 class Engine:
@@ -59,9 +62,18 @@ class Engine:
         LocalError: a person's command cannot be done; the caller rolls back.
         """
         step = Step(tx, now_ms, entropy, self._link, self._prekey_pairs)
+        self._look_at_clock(step)
         self._decide(step, event)
         self._settle(step)
         return step.effects
+
+    def _look_at_clock(self, step: Step) -> None:
+        """It jumped while we were online: nothing expires by it before the next greeting was compared."""
+        link = self._link
+        since_ms, link.last_ms = step.now_ms - link.last_ms, step.now_ms
+        if link.online and not -_SKEW_MS <= since_ms <= _STEP_MAX_MS:
+            link.clock_agrees = False
+            step.emit(Redial(step.now_ms))
 
     def _decide(self, step: Step, event: Event) -> None:
         match event:
@@ -103,7 +115,7 @@ class Engine:
 
     def _reset(self) -> None:
         link = self._link
-        link.hello, link.online, link.clock_agrees = None, False, False
+        link.hello, link.online, link.heard, link.clock_agrees = None, False, False, False
         link.calls.clear()
         link.later.clear()
         link.sending.clear()
@@ -123,6 +135,7 @@ def _may_wait(call: str) -> bool:
 _ANSWERS: Final[dict[str, Callable[[Step, str, api.Reply], None]]] = {
     "register": lambda step, _, reply: account.registered(step, reply),
     "login": lambda step, _, reply: account.logged_in(step, reply),
+    "here": lambda step, _, reply: account.here(step, reply),
     "readmit": lambda step, _, reply: account.readmitted(step, reply),
     "chain": lambda step, _, reply: whole_chain.arrived(step, reply),
     "chain-put": lambda step, _, reply: whole_chain.put(step, reply),

@@ -91,7 +91,7 @@ def answer(step: Step, contact: Contact | None, device_hash: bytes, request: Hea
         table, key, row = _sent_row(step, envelope_id)
         if row is None or row.device_hash != device_hash or row.heals >= limits.HEAL_RESENDS_MAX:
             continue
-        if step.now_ms - row.created_ms > limits.OUTBOX_DAYS * _DAY_MS:
+        if step.link.clock_agrees and step.now_ms - row.created_ms > limits.OUTBOX_DAYS * _DAY_MS:
             continue
         if table == AWAITING:
             outbox.forget_awaiting(step, envelope_id, row)

@@ -78,6 +78,7 @@ class Verified:
 def arrived(step: Step, envelopes: tuple[bytes, ...]) -> None:
     """Take every envelope into the vault, then tell the relay."""
     taken = []
+    repeated: set[bytes] = set()
     for encoded in envelopes:
         try:
             envelope = api.decode_envelope(encoded)
@@ -86,9 +87,12 @@ def arrived(step: Step, envelopes: tuple[bytes, ...]) -> None:
         if step.tx.get(SEEN, envelope.envelope_id) is None:
             if _too_many_strangers(step, envelope):
                 continue  # it stays on the relay
-            step.tx.put(SEEN, envelope.envelope_id, step.today.to_bytes(4, "big"))
+            step.tx.put(SEEN, envelope.envelope_id, step.stamp_day)
             _take(step, envelope, encoded, fetched=False)
+        elif envelope.sender is not None:
+            repeated.add(envelope.sender.device_hash)
         taken.append(envelope.envelope_id)
+    receipts.again(step, repeated)
     for start in range(0, len(taken), limits.ACK_BATCH_MAX):
         step.emit(Acknowledge(tuple(taken[start : start + limits.ACK_BATCH_MAX])))
 
@@ -201,7 +205,7 @@ def _hold(
         sender_genesis=sender.genesis_hash,
         sender_device=sender.device_hash,
         code=code,
-        since_ms=step.now_ms,
+        since_ms=step.stamp_ms,
         order=step.next_order(),
         awaits=awaits,
         to_heal=to_heal,
@@ -324,7 +328,7 @@ def _keep_session(step: Step, opened: Opened, session_id: bytes) -> None:
     sessions.store(step, opened.device_hash, opened.decrypted.record, session_id)
     delete_used(step.tx, opened.decrypted.used)
     if opened.first_message_id is not None:
-        step.tx.put(FIRST_MESSAGE, opened.first_message_id, step.today.to_bytes(4, "big"))
+        step.tx.put(FIRST_MESSAGE, opened.first_message_id, step.stamp_day)
 
 
 def _show(step: Step, verified: Verified, contact: Contact, text: str) -> None:
@@ -433,7 +437,7 @@ def _keep_unknown(step: Step, verified: Verified) -> None:
         sender_genesis=header.sender_genesis,
         sender_device=header.sender_device,
         code="unknown-content",
-        since_ms=step.now_ms,
+        since_ms=step.stamp_ms,
         order=step.next_order(),
         awaits=b"",
     )

@@ -81,7 +81,7 @@ def send_text(step: Step, command: SendText) -> None:
         time_ms=time_ms,
         genesis_hash=contact.genesis_hash,
         device_hash=b"",
-        created_ms=step.now_ms,
+        created_ms=step.stamp_ms,
     )
     for device_hash, _ in book.state_of(contact).listed:
         _enqueue(step, msgspec.structs.replace(row, device_hash=device_hash))
@@ -188,7 +188,7 @@ def queue_control(step: Step, genesis_hash: bytes, device_hash: bytes, body: con
         time_ms=step.now_ms,
         genesis_hash=genesis_hash,
         device_hash=device_hash,
-        created_ms=step.now_ms,
+        created_ms=step.stamp_ms,
         fresh=kind == content.HEAL,
     )
     _enqueue(step, row)
@@ -302,6 +302,12 @@ def silence(step: Step, contact: Contact) -> None:
 def forget_awaiting(step: Step, envelope_id: bytes, row: OutboxRow) -> None:
     step.tx.delete(AWAITING, envelope_id)
     step.tx.delete(AWAITING_ID, row.mid + row.device_hash)
+
+
+def offer(step: Step, envelope_id: bytes, row: OutboxRow) -> None:
+    """What the relay had accepted goes there once more, as the same bytes."""
+    forget_awaiting(step, envelope_id, row)
+    _enqueue(step, row)
 
 
 def note(step: Step, key: bytes, contact: Contact, *, outgoing: bool) -> int:

@@ -58,7 +58,7 @@ def advance(step: Step) -> None:
             envelope = _envelope(step, account, key, row)
             if envelope is None:
                 held.add(row.device_hash)
-            elif step.link.online:
+            elif step.link.heard:
                 ready.append(envelope)
     _dispatch(step, ready)
 
@@ -219,8 +219,7 @@ def offer_again(step: Step) -> None:
     """
     for envelope_id, row in rows(step.tx, AWAITING, OutboxRow):
         if content.is_counted(row.kind) and step.now_ms - row.retry_ms > _DAY_MS:
-            outbox.forget_awaiting(step, envelope_id, row)
-            save(step.tx, OUTBOX, step.next_order().to_bytes(8, "big"), row)
+            outbox.offer(step, envelope_id, row)
 
 
 def _later(step: Step, key: bytes, row: OutboxRow, code: str, retry_after_ms: int) -> None:

@@ -91,9 +91,12 @@ def refill(step: Step, command: RefillPrekeys) -> None:
 
 
 def rotate(step: Step) -> None:
-    """A week old: a new signed prekey, last-resort key and batch of pairs."""
+    """A week old, or of a clock that ran ahead: a new signed prekey, last-resort key and batch of pairs."""
     newest = _newest(step.tx)
-    if newest is not None and step.now_ms - newest[1].made_ms >= limits.SIGNED_PREKEY_ROTATE_DAYS * _DAY_MS:
+    if newest is None:
+        return
+    age_ms = step.now_ms - newest[1].made_ms
+    if not -limits.CLOCK_SKEW_S * 1000 <= age_ms < limits.SIGNED_PREKEY_ROTATE_DAYS * _DAY_MS:
         make(step)
 
 
@@ -115,8 +118,10 @@ def make(step: Step, above: int = 0) -> None:
         pairs=step.prekey_pairs,
     )
 
+    stamp_ms = step.stamp_ms
+
     def keep(kind: bytes, prekey_id: int, secret: bytes) -> None:
-        save(step.tx, PREKEY, _key(kind, prekey_id), PrekeyRow(secret, private.manifest_hash, step.now_ms))
+        save(step.tx, PREKEY, _key(kind, prekey_id), PrekeyRow(secret, private.manifest_hash, stamp_ms))
 
     keep(_SIGNED, private.signed_prekey_id, private.signed_prekey)
     keep(_LAST_RESORT, private.last_resort_id, private.last_resort_seed)

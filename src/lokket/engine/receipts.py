@@ -14,6 +14,7 @@ from lokket.wire import content
 
 _WAIT_MS = 40
 _JITTER_MS = 160
+_AGAIN_MS = 3_600_000
 
 
 def owe(step: Step, contact: Contact | None, header: content.Header) -> None:
@@ -52,6 +53,16 @@ def send(step: Step) -> None:
         device = load(step.tx, PEER, device_hash, PeerDevice)
         if device is not None:
             outbox.queue_control(step, device.genesis_hash, device_hash, content.Receipt(tuple(mids)))
+
+
+def again(step: Step, device_hashes: set[bytes]) -> None:
+    """What we have seen came again: if its receipt is old, the relay may have lost it."""
+    if not device_hashes:
+        return
+    for envelope_id, row in rows(step.tx, AWAITING, OutboxRow):
+        old = not 0 <= step.now_ms - row.retry_ms < _AGAIN_MS
+        if row.kind == content.RECEIPT and row.device_hash in device_hashes and old:
+            outbox.offer(step, envelope_id, row)
 
 
 def arrived(step: Step, device_hash: bytes, mids: tuple[bytes, ...]) -> None:

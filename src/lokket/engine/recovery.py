@@ -186,9 +186,7 @@ def answered(step: Step, reply: api.Reply) -> None:
     account = require_account(step.tx)
     match reply:
         case api.LoggedIn():
-            account = msgspec.structs.replace(
-                account, status="active", pending_list=b"", confirmed=len(account.nonces)
-            )
+            account = msgspec.structs.replace(account, status="active", pending_list=b"")
             save_account(step.tx, account)
             trust.learn_devices(step, own_state(account))
             others = own_state(account).listed

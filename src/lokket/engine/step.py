@@ -16,6 +16,7 @@ from lokket.wire import api
 
 _SELF = b"self"
 _ORDER = b"order"
+UPKEEP = b"upkeep"  # when it last ran, by a clock that agreed with the relay's
 _BUSY_MS = 1_000
 RETRY_MAX_MS = 3_600_000  # however long a relay asks us to wait
 
@@ -26,7 +27,9 @@ class Link:
 
     hello: api.Hello | None = None
     online: bool = False
+    heard: bool = False  # the relay knows that its answer to our login came: only then ciphertext leaves
     clock_agrees: bool = False  # with the relay's: only then may age decide anything
+    last_ms: int = 0  # our clock at the last step
     calls: dict[str, api.Request] = field(default_factory=dict)  # asked, not yet answered
     later: dict[str, tuple[int, api.Request]] = field(default_factory=dict)  # to be asked again, when
     sending: dict[str, tuple[bytes, ...]] = field(default_factory=dict)  # call -> envelope ids on their way
@@ -51,6 +54,19 @@ class Step:
     @property
     def today(self) -> int:
         return self.now_s // limits.DAY_S
+
+    @property
+    def stamp_ms(self) -> int:
+        """Now, for what is kept by its age: never before a time that is known to be past.
+
+        What a clock that ran years behind had stamped would expire at the moment that it is put right.
+        """
+        upkeep = self.tx.get(ACCOUNT, UPKEEP)
+        return self.now_ms if upkeep is None else max(self.now_ms, int.from_bytes(upkeep, "big"))
+
+    @property
+    def stamp_day(self) -> bytes:
+        return (self.stamp_ms // (limits.DAY_S * 1000)).to_bytes(4, "big")
 
     def emit(self, effect: Effect) -> None:
         self.effects.append(effect)

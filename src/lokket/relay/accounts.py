@@ -65,11 +65,22 @@ async def _log_in(office: Office, caller: Caller, request: api.Login, moment: Mo
         raise _login_refused() from None
     await require_not_banned(office, request.genesis_hash)
     office.spend("login", request.device_hash, moment)
-    before = await office.storage.login(request.device_hash, request.client_nonce)
+    before = await office.storage.device(request.device_hash)
     if before is None or row is None:
         raise _login_refused()
     office.seat(caller, request.genesis_hash, request.device_hash)
+    caller.client_nonce = request.client_nonce
     return logged_in(row, before)
+
+
+async def answer_came(office: Office, caller: Caller) -> None:
+    """The device asks for something: it has our answer to its login. Only now its nonce is the last one.
+
+    Otherwise an answer that was lost would hide from a restored vault what the relay knew of the newer one.
+    """
+    if caller.client_nonce and office.sessions.get(caller.device_hash) is caller:
+        await office.storage.login(caller.device_hash, caller.client_nonce)
+        caller.client_nonce = b""
 
 
 async def require_not_banned(office: Office, account: bytes) -> None:

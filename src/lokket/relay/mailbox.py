@@ -48,7 +48,7 @@ def _refused(office: Office, caller: Caller, envelope: api.Envelope, moment: Mom
         return api.INVALID
     if envelope.sender not in (None, api.Sender(caller.genesis_hash, caller.device_hash)):
         return api.INVALID
-    if (envelope.device_hash, envelope.envelope_id) in office.recent:
+    if office.recent.knows(envelope.device_hash, envelope.envelope_id, moment.now_ms):
         return ""
     pair = caller.genesis_hash + envelope.device_hash
     if office.budgets.take("send-target", pair, moment.now_ms):
@@ -70,7 +70,7 @@ def _mail(envelope: api.Envelope, expires_h: int) -> Mail:
 async def acknowledge(office: Office, caller: Caller, request: api.Acknowledge, moment: Moment) -> api.Ok:
     """Deletes what waits for the caller's device; other ids change nothing and get the same answer."""
     for envelope_id in await office.storage.acknowledge(caller.device_hash, request.envelope_ids):
-        office.recent.add(caller.device_hash, envelope_id)
+        office.recent.add(caller.device_hash, envelope_id, moment.now_ms)
     for envelope_id in request.envelope_ids:
         caller.unacknowledged.pop(envelope_id, None)
     caller.wake()  # the window has room again

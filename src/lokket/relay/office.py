@@ -51,6 +51,7 @@ class Caller:
     wake: Callable[[], None] = _nobody_listens
     genesis_hash: bytes = b""  # empty until the login
     device_hash: bytes = b""
+    client_nonce: bytes = b""  # of its login, until we know that it has our answer
     attempts: int = 0  # to log in or register
     closing: api.Closing | None = None  # set: nothing more is answered
     pairs_low: int | None = None  # waits to be pushed
@@ -71,20 +72,22 @@ class RecentEnvelopes:
     """Ids that were delivered and deleted here lately, so that a late retry is not delivered again.
 
     In memory only: nothing on disk tells of deleted mail. What falls out, or a restart, costs one more
-    delivery, which the client knows by its envelope id and acknowledges unread.
+    delivery, which the client knows by its envelope id and acknowledges unread. After an hour it is no
+    late retry any more: its sender has no receipt, and asks for one by sending it again.
     """
 
     def __init__(self, entries_max: int = limits.RECENT_ENVELOPES_MAX) -> None:
         self._entries_max = entries_max
-        self._seen: OrderedDict[tuple[bytes, bytes], None] = OrderedDict()
+        self._seen: OrderedDict[tuple[bytes, bytes], int] = OrderedDict()
 
-    def add(self, device_hash: bytes, envelope_id: bytes) -> None:
-        self._seen[device_hash, envelope_id] = None
+    def add(self, device_hash: bytes, envelope_id: bytes, now_ms: int) -> None:
+        self._seen[device_hash, envelope_id] = now_ms
         if len(self._seen) > self._entries_max:
             self._seen.popitem(last=False)
 
-    def __contains__(self, key: tuple[bytes, bytes]) -> bool:
-        return key in self._seen
+    def knows(self, device_hash: bytes, envelope_id: bytes, now_ms: int) -> bool:
+        since_ms = self._seen.get((device_hash, envelope_id))
+        return since_ms is not None and abs(now_ms - since_ms) < limits.RECENT_ENVELOPE_S * 1000
 
 
 @dataclass(slots=True)

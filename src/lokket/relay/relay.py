@@ -157,6 +157,7 @@ class Relay:
         if handler is None:
             if not caller.logged_in:
                 raise Refusal(api.NOT_LOGGED_IN, "log in first")
+            await accounts.answer_came(self._office, caller)
             handler = _AFTER_LOGIN[type(request)]
             if not isinstance(request, api.Acknowledge):
                 self._office.spend("request", caller.device_hash, moment)

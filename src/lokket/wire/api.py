@@ -275,7 +275,10 @@ class Ok(Frozen, frozen=True, tag="ok"):
 
 
 class LoggedIn(Frozen, frozen=True, tag="logged-in"):
-    """Answer to Login and Register. ``last_nonce``: the client nonce of the login before this one."""
+    """Answer to Login and Register. ``last_nonce``: the client nonce of the last login whose answer came.
+
+    That it came shows in the next request, so a device that has nothing else to ask sends a ``Ping``.
+    """
 
     last_nonce: Hash | None
     head: Hash  # the account's list head as the relay holds it

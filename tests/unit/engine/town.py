@@ -149,7 +149,10 @@ class Device:
             case events.Acknowledge(envelope_ids=ids):
                 self.town.answer(self, caller, api.Acknowledge(ids))
             case events.Redial():
+                again = caller.logged_in  # it was not refused: its clock jumped
                 self.disconnect()
+                if again:
+                    self.connect()
             case events.HangUp(sentence=sentence):
                 assert self.may_hang_up, f"hung up: {sentence}"
                 self.hung_up = sentence

@@ -49,6 +49,18 @@ async def test_login_names_the_nonce_of_the_login_before(desk: Desk) -> None:
     assert (await alice.log_in(b"\x02" * 32)).last_nonce == b"\x01" * 32
 
 
+@pytest.mark.attack(26)
+async def test_a_login_whose_answer_may_be_lost_is_not_named(desk: Desk) -> None:
+    """A restored vault would else learn nothing of the newer one, which it must not be."""
+    alice = await desk.join("alice")
+    await alice.log_in(b"\x01" * 32)
+    for nonce in (b"\x02" * 32, b"\x03" * 32):
+        caller = desk.connect()
+        reply = await desk.ask(caller, alice.login(caller.hello, nonce))
+        assert isinstance(reply, api.LoggedIn)
+        assert reply.last_nonce == b"\x01" * 32
+
+
 @pytest.mark.attack(46)
 @pytest.mark.attack(47)
 async def test_a_login_seen_once_opens_nothing_again(desk: Desk) -> None:

@@ -125,8 +125,20 @@ async def test_sending_again_after_delivery_is_answered_and_delivers_nothing(des
 def test_what_was_delivered_is_remembered_within_a_bound() -> None:
     recent = RecentEnvelopes(3)
     for number in range(4):
-        recent.add(bytes(32), bytes([number]))
-    assert [(bytes(32), bytes([number])) in recent for number in range(4)] == [False, True, True, True]
+        recent.add(bytes(32), bytes([number]), 0)
+    assert [recent.knows(bytes(32), bytes([number]), 1) for number in range(4)] == [False, True, True, True]
+
+
+async def test_what_was_delivered_an_hour_ago_is_delivered_again(desk: Desk) -> None:
+    """Its sender still has no receipt: the one that was sent may be lost."""
+    alice, bob = await couple(desk)
+    letter = alice.envelope(bob)
+    await alice.send(letter)
+    await desk.drained(bob.caller)
+    await bob.acknowledge(letter)
+    desk.now_ms += limits.RECENT_ENVELOPE_S * 1000
+    assert await alice.send(letter) == ("",)
+    assert await desk.drained(bob.caller) == [letter]
 
 
 async def test_an_id_with_other_bytes_is_a_conflict(desk: Desk) -> None:
