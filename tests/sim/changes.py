@@ -95,9 +95,13 @@ def hand_over(world: World) -> None:
         offered = taker.look(engine_devices.role_of)
         if offered is not None and offered.stage == "offered" and taker.running:  # type: ignore[attr-defined]
             taker.step(events.AcceptAdmin())
-        elif offered is None and world.clock.now_ms - offered_ms > _ASK_AGAIN_MS and giver.running:
-            if giver.step(events.OfferAdmin(taker.number)):
-                offered_ms = world.clock.now_ms
+        elif (
+            offered is None
+            and world.clock.now_ms - offered_ms > _ASK_AGAIN_MS
+            and giver.running
+            and giver.step(events.OfferAdmin(taker.number))
+        ):
+            offered_ms = world.clock.now_ms
         world.clock.after(_LOOK_MS, insist)
 
     insist()

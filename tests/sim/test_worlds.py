@@ -53,14 +53,16 @@ def test_devices_leave_and_come_and_nothing_is_lost(name: str) -> None:
 
 
 def test_the_admin_role_moves_in_any_weather() -> None:
-    assert any([live(seed, PROFILES["handed"]).handed_over for seed in range(4)])
+    moved = [live(seed, PROFILES["handed"]).handed_over for seed in range(4)]
+    assert any(moved)
 
 
 @pytest.mark.attack(18, 26, 118)
 @pytest.mark.parametrize("name", ["older-vault", "older-relay", "upheaval"])
 def test_older_copies_repeat_no_key_and_heal(name: str) -> None:
     """The worlds' own rule: no message key for two plaintexts, in all the lives of a device."""
-    assert all([live(seed, PROFILES[name]).restores for seed in range(3)])
+    restores = [live(seed, PROFILES[name]).restores for seed in range(3)]
+    assert all(restores)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
