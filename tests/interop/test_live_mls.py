@@ -373,3 +373,27 @@ def test_a_larger_group_with_changes_by_both(ts_mls: TsMlsProcess) -> None:
         same_epoch(*everyone)
     for speaker in (late, more[2]):
         speaks(speaker, *(one for one in everyone if one is not speaker))
+
+
+@pytest.mark.parametrize("name", ["ts-mls", "mls-rs"])
+def test_messages_out_of_order_and_of_the_epoch_before(name: str, request: pytest.FixtureRequest) -> None:
+    peer: Any
+    if name == "ts-mls":
+        peer = request.getfixturevalue("ts_mls").endpoint("peer")
+    else:
+        peer = request.getfixturevalue("mls_rs")("peer")
+    ours = Ours("ours")
+    ours.create()
+    _, welcome = ours.add(peer.key_package())
+    peer.join(welcome)
+    for speaker, listener in ((ours, peer), (peer, ours)):
+        texts = [f"{number}".encode() for number in range(6)]
+        messages = [speaker.encrypt(text) for text in texts]
+        for number in (4, 0, 2, 1, 5):
+            assert listener.process(messages[number]) == texts[number]
+        follow(ours.update(), peer)
+        assert listener.process(messages[3]) == texts[3]
+        for again in (messages[0], messages[3], messages[4]):
+            with pytest.raises((Refused, RemoteError)):
+                listener.process(again)
+    same_epoch(ours, peer)

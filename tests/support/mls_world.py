@@ -49,6 +49,20 @@ class Member:
     client: Client
     read: int  # how much of the log it has seen
     heard: set[bytes] = field(default_factory=set)
+    saved: mls.Group | None = None  # what the rows hold
+    rows: dict[bytes, bytes] = field(default_factory=dict)
+
+    def save(self) -> None:
+        """Write what changed since the last time, as a vault does."""
+        if self.saved is None:
+            self.rows = self.group.rows()
+        else:
+            for key, value in self.group.changes_since(self.saved).items():
+                if value is None:
+                    del self.rows[key]
+                else:
+                    self.rows[key] = value
+        self.saved = self.group
 
     @property
     def group(self) -> mls.Group:
@@ -186,6 +200,8 @@ class World:
             except RemoteError as error:
                 if error.code != "mls-own-message" and not self.too_late(message, before):
                     raise
+            if self.random.random() < 0.2:
+                member.save()
             if client.group.removed:
                 self.leave(member)
             elif client.group.epoch != before:
@@ -270,7 +286,11 @@ class World:
     def reload(self) -> None:
         for member in self.some(5):
             client = member.client
-            client.group = mls.Group.decode(client.group.encode(), client.settings)
+            member.save()
+            assert member.rows == client.group.rows(), "the changes do not add up to the group"
+            client.group = mls.Group.from_rows(member.rows, client.settings)
+            assert client.group.rows() == member.rows
+            member.saved = client.group
             self.count("stored and loaded")
 
     def nobody_who_left_hears(self) -> None:

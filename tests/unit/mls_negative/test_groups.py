@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -382,6 +382,27 @@ def test_a_context_that_not_all_support(traitor: Callable[..., bytes]) -> None:
     refuses(bob, traitor(alice, mls.GroupContextExtensions((wanted, wanted))), "13.4-1")
 
 
+def test_a_context_that_all_support_who_stay() -> None:
+    """Section 12.1.7: those whom the commit removes need not support it, those whom it adds must."""
+    alice, bob = Client("alice"), Client("bob")
+    able = replace(mls.capabilities(), extensions=(UNKNOWN,))
+    alice.identity = replace(alice.identity, capabilities=able)
+    alice.create()
+    carol, dave, erin = Client("carol"), Client("dave"), Client("erin")
+    carol.identity = replace(carol.identity, capabilities=able)
+    dave.identity = replace(dave.identity, capabilities=able)
+    sent = alice.commit(add(bob.package()), add(carol.package()))
+    carol.join(sent.welcome)
+    context = mls.GroupContextExtensions((mls.Extension(UNKNOWN, b"data"),))
+    for wrong in ([context], [context, mls.Remove(1), add(erin.package())]):
+        with untouched(alice), pytest.raises(LocalError):
+            alice.group.commit(NOW_S, alice.entropy, wrong)
+    sent = alice.commit(context, mls.Remove(1), add(dave.package()))
+    carol.take(sent.commit)
+    dave.join(sent.welcome)
+    agree([alice, carol, dave])
+
+
 def test_a_committer_that_stops_reading_credentials(traitor: Callable[..., bytes]) -> None:
     alice, bob, _ = three()
     deaf = replace(alice.identity, capabilities=replace(mls.capabilities(), credentials=(2,)))
@@ -519,3 +540,27 @@ def test_those_who_refused_go_on() -> None:
     alice.take(commit)
     carol.take(commit)
     agree(people)
+
+
+def test_what_is_printed_shows_no_secret() -> None:
+    alice, bob, carol = three()
+    alice.group, _ = alice.group.propose_update(NOW_S, alice.entropy)
+    pending, sent = alice.group.commit(NOW_S, alice.entropy, [add(Client("dave").package())])
+    staged = bob.group.process(carol.commit().commit)
+    state, own = state_of(bob), alice.package()
+    secrets = [pair.private for pair in state.private.values()]
+    secrets += [getattr(state.epoch.secrets, one.name) for one in fields(state.epoch.secrets)]
+    secrets += [own.init.private, own.encryption.private, own.signature_private]
+    secrets += [alice.identity.signature.private, pending._state.signature_private]
+    shown = "\n".join(
+        repr(one)
+        for one in (
+            bob.group, state, state.epoch, pending, pending._state, sent, staged, own, alice.identity,
+            alice.packages, getattr(staged, "details", None), pending._state.pending,
+        )
+    )  # fmt: skip
+    assert len(shown) > 1_000
+    for secret in secrets:
+        assert len(secret) >= 16
+        for form in (repr(secret)[2:-1], secret.hex(), str(list(secret))):
+            assert form not in shown
