@@ -357,6 +357,22 @@ def test_a_welcome_whose_path_secret_is_of_another_tree() -> None:
     assert set(private_from_welcome(SUITE, tree, (2, CAROL.encryption), (0, None))) == {4}
 
 
+@pytest.mark.parametrize("count", [3, 4, 7, 9, 12, 16])
+def test_whoever_commits_the_path_secret_leads_to_the_root(count: int) -> None:
+    """Node indices fall as well as rise on the way up: each pair of committer and newcomer counts."""
+    members = people(count)
+    tree = tree_of(members)
+    for committer in range(count):
+        made = path_of(tree, members[committer], committer)[0]
+        for own in range(count):
+            if own != committer:
+                leaf, sent = (own, members[own].encryption), (committer, made.path_secret_for(own))
+                keys = private_from_welcome(SUITE, made.tree, leaf, sent)
+                wanted = {index for index in made.private if tree_math.is_in_subtree(2 * own, index)}
+                assert set(keys) == wanted | {2 * own}
+                assert all(keys[index] == made.private[index] for index in wanted)
+
+
 def test_a_tree_without_our_leaf() -> None:
     assert own_leaf_index(TREE, TREE.leaf(3) or ALICE.leaf) == 3
     for leaf in (person("nobody").leaf, MEMBERS[3].leaf):

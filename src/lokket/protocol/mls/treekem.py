@@ -180,9 +180,8 @@ def private_from_welcome(
     (own, pair), (committer, secret) = leaf, sent
     if secret is None:
         return {2 * own: pair}
-    ancestor = tree_math.common_ancestor(2 * own, 2 * committer)
-    nodes = [entry for entry in tree.filtered_direct_path(committer) if entry[0].index >= ancestor]
-    nodes = [entry for entry in nodes if tree_math.is_in_subtree(2 * own, entry[0].index)]
+    path = tree.filtered_direct_path(committer)
+    nodes = [entry for entry in path if tree_math.is_in_subtree(2 * own, entry[0].index)]
     _, pairs, _ = _ladder(suite, nodes, secret)
     for index, derived in pairs.items():
         node = tree.parent(index)
