@@ -120,6 +120,7 @@ UPKEEP_S: Final = 60
 CLOCK_STEP_MAX_S: Final = 1_800  # between two upkeeps: more, or backwards, and the clock has jumped
 CLOCK_EVEN_S: Final = 3_600  # without a jump before anything expires
 DISK_RESERVE_BYTES: Final = 64 * 1024 * 1024  # kept free so that acknowledging and deleting go on
+START_CHECK_MAX_BYTES: Final = 256 * 1024 * 1024  # of data: read whole at a start and after a disk failure
 OPERATOR_INVITES_OPEN_MAX: Final = 1_000
 ADMISSION_LOAD_MAX: Final = 4.0  # above it per processor, no new accounts
 ADMISSION_MEMORY_MIN_BYTES: Final = 200 * 1024 * 1024  # available; with less, no new accounts
@@ -143,6 +144,8 @@ OPEN_WAIT_S: Final = 10  # for the socket, and again for the relay's greeting
 ANSWER_WAIT_S: Final = 60  # a relay that leaves a call unanswered for so long is hung up on
 EVENTS_QUEUED_MAX: Final = 256  # between the socket and the driver; a full queue stops reading
 EVENTS_PER_COMMIT_MAX: Final = 32  # deliveries that share one transaction
+MEND_FIRST_S: Final = 0.05  # after a disk failed, until it is tried again; doubling
+MEND_LAST_S: Final = 2.0
 TIDY_IDLE_S: Final = 5  # without work, until the vault's log is cut
 
 # --- the daemon's socket (docs/using.md, "One vault, many programs") ---

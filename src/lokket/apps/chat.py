@@ -13,7 +13,7 @@ from lokket.apps.output import Output, message_lines
 from lokket.apps.session import Session
 from lokket.apps.visible import visible
 from lokket.client.client import Client
-from lokket.client.happenings import Happening, HungUp, Offline, Stopped
+from lokket.client.happenings import Happening, HungUp, Offline, Stalled, Stopped
 from lokket.engine import events
 
 _EARLIER: Final = 20
@@ -112,7 +112,9 @@ async def _watch(client: Client, queue: asyncio.Queue[Happening], screen: _Scree
             case Stopped(sentence=sentence):
                 screen.show(f"  ! {visible(sentence)}", "red")
                 return
-            case events.TrustNotice(sentence=sentence) | HungUp(sentence=sentence):
+            case HungUp(sentence=sentence) | Stalled(sentence=sentence):
+                screen.show(f"  ! {visible(sentence)}", "yellow")
+            case events.TrustNotice(sentence=sentence):
                 screen.show(f"  ! {visible(sentence)}", "yellow")
             case Offline(sentence=sentence):
                 screen.show(f"  ({visible(sentence)})", "dim")

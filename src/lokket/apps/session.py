@@ -182,7 +182,8 @@ def perform(session: Session, work: Callable[[], Coroutine[Any, Any, int | None]
     except VaultTrouble as error:
         return _end(session, str(error), output.NO_VAULT)
     except LokketError as error:
-        return _end(session, str(error), output.FAILED)
+        of_the_vault = isinstance(error, vault.VaultDamaged | vault.VaultFailing)
+        return _end(session, str(error), output.NO_VAULT if of_the_vault else output.FAILED)
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
         return _end(session, f"the system refused{where}: {error.strerror}", output.FAILED)

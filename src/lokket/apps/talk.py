@@ -16,7 +16,7 @@ from lokket.apps.output import Output, message_fields, message_lines
 from lokket.apps.session import Session
 from lokket.apps.visible import visible
 from lokket.client.client import Client
-from lokket.client.happenings import Happening, HungUp, Offline, Stopped
+from lokket.client.happenings import Happening, HungUp, Offline, Stalled, Stopped
 from lokket.engine import events
 from lokket.errors import LocalError
 
@@ -161,7 +161,7 @@ def _line(out: Output, happening: Happening) -> str | None:
             return _connection(out, "online", "connected")
         case Offline(sentence=sentence):
             return _connection(out, "offline", sentence)
-        case HungUp(sentence=sentence):
+        case HungUp(sentence=sentence) | Stalled(sentence=sentence):
             return _connection(out, "offline", sentence)
     return None
 

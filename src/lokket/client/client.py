@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Concatenate, Final, ParamSpec, Self, TypeVar
 
-from lokket.client.happenings import Happening, HungUp, NotReached, Offline, Stopped
+from lokket.client.happenings import Happening, HungUp, NotReached, Offline, Stalled, Stopped
 from lokket.client.late import late
 from lokket.errors import LocalError
 
@@ -375,7 +375,7 @@ async def first_of(
                     raise LocalError(sentence)
                 case HungUp(sentence=sentence):
                     raise (LocalError if hang_up else NotReached)(sentence)
-                case Offline(sentence=sentence):
+                case Offline(sentence=sentence) | Stalled(sentence=sentence):
                     trouble = sentence
                 case _:
                     found = match(happening)

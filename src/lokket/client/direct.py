@@ -17,7 +17,7 @@ from lokket.client.driver import Driver
 from lokket.client.happenings import Happening, NotReached, Stopped
 from lokket.client.surroundings import Surroundings
 from lokket.client.transport import Transport, Unreachable, WebSocketTransport, trusting
-from lokket.client.vault import open_vault
+from lokket.client.vault import VaultFailing, VaultFull, open_vault
 from lokket.crypto.entropy import Entropy
 from lokket.engine import cursors, events, farewell, views
 from lokket.engine.answers import Health
@@ -73,7 +73,7 @@ class DirectClient(Client):
         """As ``Client.open``, always with the vault itself."""
         around = surroundings or Surroundings()
         tls = trusting(ca) if ca is not None else None
-        vault = open_vault(folder, key, create=create, wait_s=wait_s)
+        vault = open_vault(folder, key, create=create, wait_s=wait_s, vfs=around.vfs)
         driver = Driver(vault, around.engine(), around.entropy, around.now_ms)
         driver.start()
         client = cls(driver, around, allow_plaintext=allow_plaintext, tls=tls)
@@ -184,6 +184,16 @@ class DirectClient(Client):
     async def perform(self, command: events.Command) -> list[events.Notice]:
         return await self._driver.command(command)
 
+    async def handled(self, order: int, cursor: str = "") -> None:
+        """As in ``Client``. While the disk is full or fails, this waits until that is over."""
+        while True:
+            try:
+                await super().handled(order, cursor)
+            except (VaultFull, VaultFailing):
+                await self._driver.disk_works()
+            else:
+                return
+
     def read(self, question: Question[P, T], *arguments: P.args, **named: P.kwargs) -> T:
         self._driver.raise_failure()
         with self._driver.vault.transaction() as tx:
@@ -213,6 +223,7 @@ class DirectClient(Client):
                     async with asyncio.timeout_at(deadline_s):
                         while not isinstance(happening := await queue.get(), events.MessageShown):
                             if isinstance(happening, Stopped):
+                                self._driver.raise_failure()
                                 raise LocalError(happening.sentence)
                 except TimeoutError:
                     return ()

@@ -5,6 +5,9 @@
 3. COMMIT. Only then, in order: frames to the relay, notices to whoever listens.
 
 Decides nothing; knows no message. What it adds are facts of its own about the connection.
+
+A disk that fails or is full stops nothing for good: the step is taken back, the connection hung up, and the
+vault probed until it writes again. The relay then delivers anew what was not acknowledged.
 """
 
 from __future__ import annotations
@@ -18,10 +21,10 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from lokket import limits
-from lokket.client.happenings import Happening, HungUp, Offline, Stopped
+from lokket.client.happenings import Happening, HungUp, Offline, Stalled, Stopped
 from lokket.client.link import Link
 from lokket.client.transport import Transport, Unreachable
-from lokket.client.vault import Vault
+from lokket.client.vault import Vault, VaultFailing, VaultFull
 from lokket.crypto.entropy import Entropy
 from lokket.crypto.primitives import sha256
 from lokket.engine import events
@@ -35,6 +38,7 @@ _LOOK_AT_CLOCK_S: Final = 60.0  # however far off the next wake is: the clock ma
 _FLUSH_S: Final = 2.0
 _EXCHANGE: Final = "exchange:"  # no call of the engine begins so
 _TOO_SLOW: Final = "this reader was too slow, and was told no more; messages wait for it"
+_CALM_S: Final = 10.0  # since the last trouble with the disk: then the next one is a new one
 
 
 class EngineLike(Protocol):
@@ -73,6 +77,13 @@ class Driver:
         self._redial_ms = 0
         self._worker: asyncio.Task[None] | None = None
         self._connector: asyncio.Task[None] | None = None
+        self._disk = asyncio.Event()  # the vault could be written to when it was last tried
+        self._disk.set()
+        self._prober: asyncio.Task[None] | None = None
+        self._probe_s = limits.MEND_FIRST_S
+        self._closing = False
+        self._trouble = ""
+        self._trouble_over_s = -_CALM_S
 
     # --- for Client ---
 
@@ -117,6 +128,8 @@ class Driver:
         self._listeners.add(queue)
         if self._hung_up:
             queue.put_nowait(HungUp(self._hung_up))
+        if self._trouble:
+            queue.put_nowait(Stalled(self._trouble))
         if self._failure is not None:
             queue.put_nowait(Stopped(str(self._failure)))
         try:
@@ -129,6 +142,10 @@ class Driver:
         """Something is on its way to the relay, or its answer on the way here."""
         return self._link is not None and self._link.busy
 
+    async def disk_works(self) -> None:
+        """Until the vault could be written to when it was last tried."""
+        await self._disk.wait()
+
     def raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
@@ -137,7 +154,8 @@ class Driver:
         """Say what is left to say, hang up, stop. The vault stays open: it is its owner's."""
         if self._link is not None:
             await self._link.flush(_FLUSH_S)
-        for task in (self._connector, self._worker):
+        self._closing = True
+        for task in (self._connector, self._worker, self._prober):
             if task is not None:
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
@@ -186,8 +204,7 @@ class Driver:
             if self._link is not None and self._link.overdue:
                 self._link.hang_up()
             if self._untidy:
-                self.vault.tidy()
-                self._untidy = False
+                self._tidy()
             elif self._wake_ms is None:
                 return _Item(events.Tick())
 
@@ -198,6 +215,12 @@ class Driver:
             self._link = first.link
         try:
             effects = self._step([item.event for item in items])
+        except (VaultFull, VaultFailing) as error:
+            if isinstance(first.event, events.Disconnected):
+                self._link = self.online = None
+            _fail_outcome(first, error)
+            self._stall(error, first.link)
+            return
         except LokketError as error:
             if first.outcome is not None:
                 _fail_outcome(first, error)
@@ -223,6 +246,48 @@ class Driver:
         )
         if first.outcome is not None and not first.outcome.done():
             first.outcome.set_result([effect for effect in effects if isinstance(effect, events.Notice)])
+
+    def _tidy(self) -> None:
+        self._untidy = False
+        try:
+            self.vault.tidy()
+        except (VaultFull, VaultFailing) as error:
+            self._stall(error, None)
+
+    def _stall(self, error: LocalError, link: Link | None) -> None:
+        """The step was taken back, and with it what the engine thinks of the connection: start that anew."""
+        for each in (link, self._link):
+            if each is not None:
+                each.hang_up()
+        if self._disk.is_set():
+            self._disk.clear()
+            self._trouble = str(error)
+            if asyncio.get_running_loop().time() - self._trouble_over_s > _CALM_S:
+                self._probe_s = limits.MEND_FIRST_S
+            self._tell(Stalled(self._trouble))
+            if self._closing:
+                return
+            self._prober = asyncio.create_task(self._probe(), name="lokket-prober")
+
+    async def _probe(self) -> None:
+        """Until the vault can be written to again, or is found damaged."""
+        while not self._disk.is_set():
+            await asyncio.sleep(self._probe_s)
+            self._probe_s = min(2 * self._probe_s, limits.MEND_LAST_S)
+            try:
+                self.vault.probe()
+            except (VaultFull, VaultFailing):
+                continue
+            except LocalError as error:
+                self._fail(error, deque())
+                if self._worker is not None:
+                    self._worker.cancel()
+                return
+            self._trouble, self._trouble_over_s = "", asyncio.get_running_loop().time()
+            self._retry_ms = limits.RECONNECT_FIRST_MS
+            self._disk.set()
+            with contextlib.suppress(asyncio.QueueFull):
+                self._items.put_nowait(_Item(events.Tick()))  # for what was taken back
 
     def _step(self, taken: list[events.Event]) -> list[events.Effect]:
         self._wake_ms = None if any(isinstance(event, events.Tick) for event in taken) else self._wake_ms
@@ -250,6 +315,9 @@ class Driver:
         for envelope in envelopes:
             try:
                 effects = self._step([events.Arrived((envelope,))])
+            except (VaultFull, VaultFailing) as failure:
+                self._stall(failure, items[0].link)
+                return
             except LocalError:
                 raise
             except Exception:
@@ -297,19 +365,22 @@ class Driver:
                 queue.put_nowait(happening)
 
     def _fail(self, error: LocalError, waiting: deque[_Item]) -> None:
-        self._failure = error
+        first = self._failure is None
+        self._failure = error = self._failure or error
         while not self._items.empty():
             waiting.append(self._items.get_nowait())
         for item in waiting:
             _fail_outcome(item, error)
         if self._connector is not None:
             self._connector.cancel()
-        self._tell(Stopped(str(error)))
+        if first:
+            self._tell(Stopped(str(error)))
 
     # --- the connection ---
 
     async def _stay_connected(self, transport: Transport) -> None:
         while not self._hung_up:
+            await self._disk.wait()
             try:
                 await self._one_connection(transport)
                 sentence = "the relay closed the connection"

@@ -31,10 +31,17 @@ class HungUp:
 
 
 @dataclass(frozen=True, slots=True)
-class Stopped:
-    """Nothing more is told after this: the vault failed, or whoever holds it went away."""
+class Stalled:
+    """The vault's disk is full or fails: nothing is lost, nothing comes or goes; it goes on by itself."""
 
     sentence: str
 
 
-Happening: TypeAlias = "events.Notice | Offline | HungUp | Stopped"
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """Nothing more is told after this: the vault is damaged, or whoever holds it went away."""
+
+    sentence: str
+
+
+Happening: TypeAlias = "events.Notice | Offline | HungUp | Stalled | Stopped"

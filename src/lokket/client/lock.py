@@ -19,23 +19,27 @@ class VaultLock:
 
     def __init__(self, path: Path, *, wait_s: float = 0.0) -> None:
         """LocalError: another process holds it, still after ``wait_s``."""
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
+        self._file: int | None = None
+        file = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_CLOEXEC", 0), 0o600)
         give_up_s = time.monotonic() + wait_s
-        while not _try(self._file):
+        while not _try(file):
             if time.monotonic() >= give_up_s:
-                holder = _holder(self._file)
-                os.close(self._file)
+                holder = _holder(file)
+                os.close(file)
                 raise LocalError(
                     f"another lokket{holder} is using this vault: end it first, or choose another --profile"
                 )
             time.sleep(_POLL_S)
-        os.ftruncate(self._file, 0)
-        os.pwrite(self._file, str(os.getpid()).encode(), 0)
+        os.ftruncate(file, 0)
+        os.pwrite(file, str(os.getpid()).encode(), 0)
+        self._file = file
 
     def release(self) -> None:
         """Closing gives the lock back. The file stays: to delete it would race with the next holder."""
-        with contextlib.suppress(OSError):
-            os.close(self._file)
+        if self._file is not None:
+            with contextlib.suppress(OSError):
+                os.close(self._file)
+            self._file = None  # the number may soon be another file's
 
 
 def _holder(file: int) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from lokket.client.driver import EngineLike
 from lokket.client.transport import Transport
 from lokket.crypto.entropy import Entropy
+from lokket.disk import PLAIN_VFS
 from lokket.engine.engine import Engine
 from lokket.system import SystemEntropy, now_ms
 
@@ -20,3 +21,4 @@ class Surroundings:
     now_ms: Callable[[], int] = now_ms
     transport: Callable[[str], Transport] | None = None  # from a relay's origin
     engine: Callable[[], EngineLike] = Engine
+    vfs: str = PLAIN_VFS  # of the vault's disk

@@ -2,6 +2,8 @@
 
 SQLite3 Multiple Ciphers, ChaCha20-Poly1305 per page, raw 32-byte key. A transaction is the engine's whole
 step; ``synchronous=FULL`` makes what COMMIT returned from survive a power cut. Knows no message format.
+
+A disk that fails or is full fails the transaction, and the next one tries it anew: nothing here gives up.
 """
 
 from __future__ import annotations
@@ -9,14 +11,17 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
 import apsw
 
+from lokket.client.files import sync_folder
 from lokket.client.lock import VaultLock
-from lokket.client.vault_schema import TABLES_NOW, migrate
+from lokket.client.vault_mark import MARK, Mark
+from lokket.client.vault_schema import COUNT_ON, COUNTED, TABLES_NOW, migrate
+from lokket.disk import PLAIN_VFS, write_log_anew
 from lokket.errors import LocalError
 
 SQLITE_NEEDED: Final = (3, 51, 3)  # the first without the WAL-reset corruption
@@ -31,11 +36,30 @@ _PAGE_MIN_BYTES: Final = 512
 
 _BUSY: Final = "another program holds the vault's file open: close it first"
 _NO_ACCESS: Final = "the vault's file cannot be read or written: check the disk and the rights"
+_FULL: Final = "the disk is full: nothing was lost, and nothing new is kept until there is room"
 WRONG_KEY: Final = "this key does not open the vault (or the first page of its file is damaged)"
 _DAMAGED: Final = (
-    "the vault's file is damaged: keep a copy of its folder, then join again under another --profile; "
-    "'lokket doctor' says more"
+    "the vault's file is damaged: 'lokket doctor --salvage' keeps it as it is, "
+    "and makes a new one of what can be read"
 )
+_LOST: Final = (
+    "the vault lacks its last changes: its log (vault.db-wal) is damaged or missing, or an older file is "
+    "in its place; 'lokket doctor --salvage' keeps it as it is, and makes a new one that uses no key twice"
+)
+_CIPHER_VFS: Final = "multipleciphers-"
+_SYNCHRONOUS: Final = "FULL"  # NORMAL loses what was committed when the power goes
+
+
+class VaultFull(LocalError):
+    """The transaction did not happen. The next one does, when there is room."""
+
+
+class VaultFailing(LocalError):
+    """The disk refused to read or write; whether a COMMIT happened is open. The next one tries anew."""
+
+
+class VaultDamaged(LocalError):
+    """What is in the file is not what was written there."""
 
 
 class Transaction:
@@ -104,9 +128,15 @@ _SQL: Final = {table: _Statements(table) for table in TABLES_NOW}
 class Vault:
     """Made by ``open_vault``. Used from one thread at a time."""
 
-    def __init__(self, connection: apsw.Connection, lock: VaultLock, path: Path) -> None:
-        self._connection = connection
+    def __init__(
+        self, connect: Callable[[], apsw.Connection], lock: VaultLock, path: Path, mark: Mark
+    ) -> None:
+        self._connect = connect
+        self._connection = connect()
         self._lock = lock
+        self._mark = mark
+        self._failing = False
+        self._closed = False
         self.path = path
 
     def __repr__(self) -> str:
@@ -114,22 +144,37 @@ class Vault:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Transaction]:
-        """COMMIT at the end, ROLLBACK on any exception. LocalError: the file or the disk fails."""
-        connection = self._connection
-        with _in_sentences():
+        """COMMIT at the end, ROLLBACK on any exception.
+
+        VaultFull, VaultFailing: nothing is lost, and the next transaction tries the disk anew; after a failed
+        COMMIT the change may turn up all the same. VaultDamaged.
+        """
+        with self._noting_failures():
+            self._mend()
+            connection = self._connection
             connection.execute("BEGIN IMMEDIATE")
             try:
+                before = connection.total_changes()
                 yield Transaction(connection)
+                count = self._count() if connection.total_changes() != before else 0
                 connection.execute("COMMIT")
             except BaseException:
                 if connection.in_transaction:
                     with contextlib.suppress(apsw.Error):
                         connection.execute("ROLLBACK")
                 raise
+            if count:
+                self._mark.write(count)
+
+    def probe(self) -> None:
+        """Write something, really. VaultFull, VaultFailing, VaultDamaged: the disk does not take it."""
+        with self.transaction():
+            self._count()
 
     def tidy(self) -> None:
         """Move the log into the database and cut it: what was deleted is then in neither file."""
-        with _in_sentences():
+        with self._noting_failures():
+            self._mend()
             self._connection.pragma("wal_checkpoint", "TRUNCATE")
 
     def faults(self) -> tuple[str, ...]:
@@ -141,19 +186,65 @@ class Vault:
         return () if found == ["ok"] else tuple(found)
 
     def close(self) -> None:
-        """Cut the log, close, give the lock back. Twice is once."""
+        """Cut the log, close, give the lock back. Twice is once; whoever comes later is refused."""
         with contextlib.suppress(apsw.Error, LocalError):
             self.tidy()
         with contextlib.suppress(apsw.Error):
             self._connection.close()
+        self._closed = True
+        self._mark.close()
         self._lock.release()
 
+    @contextlib.contextmanager
+    def _noting_failures(self) -> Iterator[None]:
+        try:
+            with _in_sentences():
+                yield
+        except VaultFailing:
+            self._failing = True
+            raise
 
-def open_vault(folder: Path, key: bytes, *, create: bool = False, wait_s: float = 0.0) -> Vault:
+    def _mend(self) -> None:
+        """After a failure: what the cache shows behind the last commit may not be on the disk.
+
+        This connection still knows where the last commit ended and writes over what is behind it. If it
+        cannot, the file is opened anew, which makes all that the log shows durable before it is believed.
+        """
+        if self._closed:
+            raise LocalError("the vault was closed")
+        if not self._failing:
+            return
+        try:
+            self._connection.execute("BEGIN IMMEDIATE")
+            count = self._count()
+            self._connection.execute("COMMIT")
+            self._connection.pragma("wal_checkpoint", "TRUNCATE")
+        except apsw.FullError:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            raise
+        except apsw.Error:
+            with contextlib.suppress(apsw.Error):
+                self._connection.close()
+            self._connection = self._connect()
+        else:
+            self._mark.write(count)
+        self._failing = False
+
+    def _count(self) -> int:
+        """One more transaction: its number."""
+        ((count,),) = self._connection.execute(COUNT_ON).fetchall()
+        return int(str(count))
+
+
+def open_vault(
+    folder: Path, key: bytes, *, create: bool = False, wait_s: float = 0.0, vfs: str = PLAIN_VFS
+) -> Vault:
     """The vault in ``folder`` under the raw 32-byte ``key``; with ``create`` a new one.
 
-    LocalError, with a sentence: the wrong SQLite, another process, a plaintext file, the wrong key, damage,
-    a schema of a newer lokket, no vault there (or one already, with ``create``).
+    LocalError, with a sentence: the wrong SQLite, another process, a plaintext file, the wrong key, a schema
+    of a newer lokket, no vault there (or one already, with ``create``). VaultDamaged: nothing was written.
+    ``vfs``: for tests that make a disk fail.
     """
     require_cipher_sqlite(apsw.sqlite_lib_version(), getattr(apsw, "mc_version", ""))
     path = folder / DATABASE
@@ -164,12 +255,16 @@ def open_vault(folder: Path, key: bytes, *, create: bool = False, wait_s: float 
     lock = VaultLock(folder / LOCK, wait_s=wait_s)
     try:
         if create:
-            _make(path, key)
-        connection = _connect(path, key)
+            _make(path, key, vfs)
+        mark = Mark(folder / MARK, key)
+        try:
+            return Vault(lambda: _connect(path, key, vfs, mark), lock, path, mark)
+        except BaseException:
+            mark.close()
+            raise
     except BaseException:
         lock.release()
         raise
-    return Vault(connection, lock, path)
 
 
 def require_cipher_sqlite(version: str, multiple_ciphers: str) -> None:
@@ -193,7 +288,7 @@ def make_private_folder(folder: Path) -> None:
         raise LocalError(f"cannot make the folder {folder}: {error.strerror}") from None
 
 
-def _make(path: Path, key: bytes) -> None:
+def _make(path: Path, key: bytes, vfs: str) -> None:
     """A vault is there whole or not at all: it gets its name once its schema is on the disk."""
     if path.exists():
         raise LocalError(f"there is a vault in {path.parent} already: choose another --profile")
@@ -202,38 +297,56 @@ def _make(path: Path, key: bytes) -> None:
         leftover.unlink()
     try:
         os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
-        _connect(draft, key, create=True).close()
+        _connect(draft, key, vfs).close()
         draft.replace(path)
+        sync_folder(path.parent)
     except OSError as error:
         raise LocalError(f"cannot write {path}: {error.strerror}") from None
 
 
-def _connect(path: Path, key: bytes, *, create: bool = False) -> apsw.Connection:
-    if not create and path.stat().st_size < _PAGE_MIN_BYTES:
-        raise LocalError(_DAMAGED)  # SQLite would take it for a new and empty database
-    if path.stat().st_mode & 0o077:
-        path.chmod(0o600)
-    refuse_plaintext(path)
-    with _in_sentences():
-        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+def _connect(path: Path, key: bytes, vfs: str, mark: Mark | None = None) -> apsw.Connection:
+    """Without a ``mark``: an empty file becomes a vault."""
     try:
+        if mark is not None and path.stat().st_size < _PAGE_MIN_BYTES:
+            raise VaultDamaged(_DAMAGED)  # SQLite would take it for a new and empty database
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o600)
+        refuse_plaintext(path)
+    except OSError:
+        raise VaultFailing(_NO_ACCESS) from None
+    with _in_sentences():
+        write_log_anew(path, vfs)
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE, vfs=_CIPHER_VFS + vfs)
+    try:
+        # Whatever is found to be wrong: the file and its log stay as they are.
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         # One process: the log's index stays in memory. Before the first read, or it has a file already.
         connection.pragma("locking_mode", "EXCLUSIVE")
         unlock(connection, key)
         with _in_sentences():
             connection.pragma("journal_mode", "WAL")
-            connection.pragma("synchronous", "FULL")
+            connection.pragma("synchronous", _SYNCHRONOUS)
             connection.pragma("secure_delete", "ON")
             connection.pragma("temp_store", "MEMORY")
-            if not create and connection.pragma("user_version") == 0:
-                raise LocalError(_DAMAGED)
+            if mark is not None and connection.pragma("user_version") == 0:
+                raise VaultDamaged(_DAMAGED)
             migrate(connection)
-            connection.pragma("wal_checkpoint", "TRUNCATE")
+            _require_last_commit(connection, mark)
+            with contextlib.suppress(apsw.FullError):  # reading needs no room
+                connection.pragma("wal_checkpoint", "TRUNCATE")
         refuse_plaintext(path, empty_too=True)
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _require_last_commit(connection: apsw.Connection, mark: Mark | None) -> None:
+    """VaultDamaged: more was committed than is here."""
+    ((count,),) = connection.execute(COUNTED).fetchall()
+    if mark is not None and int(str(count)) < mark.read():
+        raise VaultDamaged(_LOST)
 
 
 def unlock(connection: apsw.Connection, key: bytes) -> None:
@@ -255,11 +368,13 @@ def unlock(connection: apsw.Connection, key: bytes) -> None:
     try:
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
     except apsw.NotADBError:
-        raise LocalError(WRONG_KEY) from None
+        raise VaultDamaged(WRONG_KEY) from None
     except apsw.BusyError:
         raise LocalError(_BUSY) from None
+    except (apsw.IOError, apsw.CantOpenError):
+        raise VaultFailing(_NO_ACCESS) from None
     except apsw.Error:
-        raise LocalError(_DAMAGED) from None
+        raise VaultDamaged(_DAMAGED) from None
 
 
 def refuse_plaintext(path: Path, *, empty_too: bool = False) -> None:
@@ -276,13 +391,19 @@ def _in_sentences() -> Iterator[None]:
     try:
         yield
     except apsw.FullError:
-        raise LocalError("the disk is full: nothing was lost; make room and start again") from None
+        raise VaultFull(_FULL) from None
     except (apsw.CorruptError, apsw.NotADBError):
-        raise LocalError(_DAMAGED) from None
+        raise VaultDamaged(_DAMAGED) from None
     except apsw.BusyError:
         raise LocalError(_BUSY) from None
-    except (apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError, apsw.PermissionsError):
-        raise LocalError(_NO_ACCESS) from None
+    except (
+        apsw.IOError,
+        apsw.CantOpenError,
+        apsw.ReadOnlyError,
+        apsw.PermissionsError,
+        apsw.ConnectionClosedError,
+    ):
+        raise VaultFailing(_NO_ACCESS) from None
 
 
 def _successor(prefix: bytes) -> bytes | None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Final
 
 import apsw
@@ -20,6 +22,10 @@ TABLES: Final = (
     ("cursor", "dead_letter"),
 )  # fmt: skip
 TABLES_NOW: Final = tuple(table for version in TABLES for table in version)
+# Counts transactions, so that a log that went missing is noticed (``vault_mark``). Of every version.
+_COUNTER: Final = "CREATE TABLE commits (number INTEGER NOT NULL) STRICT; INSERT INTO commits VALUES (0)"
+COUNTED: Final = "SELECT number FROM commits"
+COUNT_ON: Final = "UPDATE commits SET number = number + 1 RETURNING number"
 _COLUMNS: Final = "key BLOB PRIMARY KEY NOT NULL, value BLOB NOT NULL"
 SCHEMA: Final = len(TABLES)
 
@@ -35,17 +41,24 @@ def migrate(connection: apsw.Connection) -> None:
             "a newer lokket wrote it; install that version again"
         )
     for number in range(version, SCHEMA):
-        connection.execute("BEGIN IMMEDIATE")
-        try:
+        with _whole(connection):
             for table in TABLES[number]:
                 # Measured: with values of kilobytes, faster than WITHOUT ROWID.
-                connection.execute(
-                    f"CREATE TABLE {table} (key BLOB PRIMARY KEY NOT NULL, value BLOB NOT NULL) STRICT"
-                )
+                connection.execute(f"CREATE TABLE {table} ({_COLUMNS}) STRICT")
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {number + 1}")
-            connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
+    if not connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'commits'").fetchall():
+        with _whole(connection):
+            connection.execute(_COUNTER)
+
+
+@contextlib.contextmanager
+def _whole(connection: apsw.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise

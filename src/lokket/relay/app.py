@@ -30,7 +30,7 @@ from lokket.relay.explain import DATA_FILE
 from lokket.relay.orders import Answer, Order
 from lokket.relay.proxy import Peers
 from lokket.relay.relay import Relay
-from lokket.relay.storage.base import Storage
+from lokket.relay.storage.base import Storage, StorageBroken, StorageFull
 from lokket.relay.storage.memory import MemoryStorage
 from lokket.relay.storage.sqlite import SQLiteStorage
 from lokket.relay.tls import ServerTls
@@ -137,7 +137,7 @@ async def serve(config: RelayConfig, ready: Ready, stop: asyncio.Event | None = 
     """Serve until ``stop`` is set, SIGTERM or SIGINT comes, or the task is cancelled.
 
     ``ready`` is called once connections are accepted. An empty ``config.origin`` becomes
-    ``ws://host:port``, with TLS ``wss://host:port``. LocalError: it cannot start, or the disk failed.
+    ``ws://host:port``, with TLS ``wss://host:port``. LocalError: it cannot start, or its data is damaged.
     """
     require_safe(config)
     tls = None
@@ -154,8 +154,8 @@ async def serve(config: RelayConfig, ready: Ready, stop: asyncio.Event | None = 
             await relay.storage.close()
     finally:
         bound.close()
-    if relay.storage.broken:
-        raise LocalError("the relay's disk failed; look at it, then start the relay again")
+    if relay.storage.damaged:
+        raise LocalError("the relay's data is damaged; start it again to see what to do")
 
 
 def _settled(config: RelayConfig, port: int) -> RelayConfig:
@@ -196,8 +196,9 @@ async def _keep(relay: Relay, server: _Server, serving: asyncio.Future[None], st
     """Upkeep until something ends the relay."""
     stopping = asyncio.ensure_future(stop.wait())
     try:
-        while not stop.is_set() and not serving.done() and not relay.storage.broken:
-            await relay.upkeep(now_ms())
+        while not stop.is_set() and not serving.done() and not relay.storage.damaged:
+            with contextlib.suppress(StorageBroken, StorageFull):
+                await relay.upkeep(now_ms())
             server.renew_certificate()
             ends: set[asyncio.Future[Any]] = {stopping, serving}
             await asyncio.wait(ends, timeout=limits.UPKEEP_S, return_when=asyncio.FIRST_COMPLETED)

@@ -88,6 +88,7 @@ class Relay:
         self._upkeep_ms = 0
         self._even_since_ms = 0
         self.counters: Counter[str] = Counter()
+        storage.when_mended(self._wake_all)
 
     @property
     def connections(self) -> int:
@@ -137,7 +138,7 @@ class Relay:
         except StorageFull:
             reply = api.Refused(api.STORAGE_FULL, "the relay's disk is full; its operator must make room")
         except StorageBroken:
-            reply = api.Refused(api.UNAVAILABLE, "the relay's disk failed; its operator must start it again")
+            reply = api.Refused(api.UNAVAILABLE, "the relay's disk fails; try again later")
         except Exception as error:
             self.fault(f"a {type(request).__name__} request", error)
             reply = api.Refused(api.UNAVAILABLE, "the relay made a mistake; try again later")
@@ -172,6 +173,11 @@ class Relay:
         if deliver is not None:
             self.counters["delivered"] += len(deliver.envelopes)
         return deliver
+
+    def _wake_all(self) -> None:
+        """What could not be read for them can be now."""
+        for caller in self._callers:
+            caller.wake()
 
     def notices(self, caller: Caller) -> tuple[api.PairsLow | api.Closing, ...]:
         """Pushes that are due, once each. After ``Closing`` the shell closes the connection."""

@@ -240,7 +240,7 @@ def make_app(relay: Relay, machine: Machine, entrance: Entrance) -> Starlette:
 
     async def readyz(request: Request) -> Response:
         if relay.storage.broken:
-            return PlainTextResponse("the disk failed: start the relay again\n", 503)
+            return PlainTextResponse("the disk fails\n", 503)
         return PlainTextResponse("ready\n")
 
     async def metrics(request: Request) -> Response:

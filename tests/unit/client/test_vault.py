@@ -194,7 +194,7 @@ def test_files_are_for_their_owner_alone(folder: Path) -> None:
         made.close()
     finally:
         os.umask(before)
-    assert set(modes) == {"vault.db", "vault.db-wal", "vault.lock"}
+    assert set(modes) == {"vault.db", "vault.db-wal", "vault.lock", "vault.mark"}
     assert set(modes.values()) == {0o600}
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
@@ -362,7 +362,7 @@ def test_a_vault_that_was_never_finished_does_not_stand_in_the_way(folder: Path)
     (folder / "vault.draft").write_bytes(b"left by a crash")
     (folder / "vault.draft-wal").write_bytes(b"left by a crash")
     open_vault(folder, KEY, create=True).close()
-    assert sorted(path.name for path in folder.iterdir()) == ["vault.db", "vault.lock"]
+    assert sorted(path.name for path in folder.iterdir()) == ["vault.db", "vault.lock", "vault.mark"]
 
 
 def test_no_vault_there(folder: Path) -> None:
@@ -419,13 +419,12 @@ def test_a_truncated_file_is_refused_in_a_sentence(folder: Path, size: int) -> N
         open_and_check(folder)
 
 
-@pytest.mark.attack(94)
-def test_a_log_that_was_cut_short_ends_at_a_commit(folder: Path) -> None:
-    """A torn end of the log is a crash like any other: whole transactions, none in part."""
+def killed_after(folder: Path, commits: int, key: bytes = KEY) -> bytes:
+    """The log that a killed process left: so many transactions of two rows each."""
 
     def child() -> None:
-        made = open_vault(folder, KEY, create=True)
-        for at in range(20):
+        made = open_vault(folder, key, create=True)
+        for at in range(commits):
             with made.transaction() as tx:
                 tx.put(SEEN, b"first" + bytes([at]), b"1" * 900)
                 tx.put(SESSION, b"second" + bytes([at]), b"1" * 900)
@@ -434,20 +433,87 @@ def test_a_log_that_was_cut_short_ends_at_a_commit(folder: Path) -> None:
     process = multiprocessing.get_context("fork").Process(target=child)
     process.start()
     process.join(30)
-    log = folder / "vault.db-wal"
-    whole = log.read_bytes()
+    return (folder / "vault.db-wal").read_bytes()
+
+
+@pytest.mark.attack(94)
+def test_a_log_that_was_cut_short_ends_at_a_commit(folder: Path) -> None:
+    """A torn end of the log is a power cut like any other: whole transactions, none in part."""
+    log, whole = folder / "vault.db-wal", killed_after(folder, 20)
+    database = (folder / "vault.db").read_bytes()
     assert len(whole) > 40_000
     for size in (len(whole) - 1, len(whole) // 2, 5000, 32, 0):
+        (folder / "vault.mark").unlink()  # never synced: the power took it, too
+        (folder / "vault.db").write_bytes(database)
         log.write_bytes(whole[:size])
         made = open_vault(folder, KEY)
         with made.transaction() as tx:
             firsts = {key[5:] for key, _ in tx.scan(SEEN)}
             seconds = {key[6:] for key, _ in tx.scan(SESSION)}
         assert firsts == seconds
-        made._connection.close()  # without tidying: the next round needs the database as it was
-        made._lock.release()
-        if not log.exists():
-            break
+        made.close()
+
+
+@pytest.mark.attack(93, 94)
+@pytest.mark.parametrize("what", ["cut", "missing", "bit", "older", "foreign"])
+def test_a_log_that_lost_what_was_committed_is_noticed_and_left_alone(folder: Path, what: str) -> None:
+    log, whole = folder / "vault.db-wal", killed_after(folder, 20)
+    match what:
+        case "cut":
+            log.write_bytes(whole[:-1])
+        case "missing":
+            log.unlink()
+        case "bit":
+            log.write_bytes(whole[:-2000] + bytes([whole[-2000] ^ 4]) + whole[-1999:])
+        case "older":
+            log.write_bytes(whole[: len(whole) // 2])
+        case "foreign":
+            log.write_bytes(killed_after(folder.with_name("other"), 25, bytes(32)))
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    with pytest.raises(vault.VaultDamaged):
+        open_vault(folder, KEY)
+    after = {path.name: path.read_bytes() for path in folder.iterdir()}
+    if what == "missing":
+        assert after.pop("vault.db-wal") == b""
+    before["vault.lock"] = after["vault.lock"]
+    assert after == before
+
+
+@pytest.mark.attack(93)
+def test_an_older_database_in_its_place_is_noticed(folder: Path) -> None:
+    made = open_vault(folder, KEY, create=True)
+    made.close()
+    older = (folder / "vault.db").read_bytes()
+    made = open_vault(folder, KEY)
+    with made.transaction() as tx:
+        tx.put(SEEN, b"a", b"1")
+    made.close()
+    (folder / "vault.db").write_bytes(older)
+    with pytest.raises(vault.VaultDamaged, match="lacks its last changes"):
+        open_vault(folder, KEY)
+
+
+@pytest.mark.parametrize("mark", [b"", b"torn", bytes(40), b"\xff" * 40])
+def test_a_mark_that_does_not_hold_says_nothing(folder: Path, mark: bytes) -> None:
+    made = open_vault(folder, KEY, create=True)
+    with made.transaction() as tx:
+        tx.put(SEEN, b"a", b"1")
+    made.close()
+    (folder / "vault.mark").write_bytes(mark)
+    open_vault(folder, KEY).close()
+
+
+def test_reading_is_no_commit(folder: Path) -> None:
+    made = open_vault(folder, KEY, create=True)
+    with made.transaction() as tx:
+        tx.put(SEEN, b"a", b"1")
+    mark = (folder / "vault.mark").read_bytes()
+    with made.transaction() as tx:
+        assert tx.get(SEEN, b"a") == b"1"
+    assert (folder / "vault.mark").read_bytes() == mark
+    made.probe()
+    assert (folder / "vault.mark").read_bytes() != mark
+    made.close()
 
 
 @pytest.mark.attack(98)

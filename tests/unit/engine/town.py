@@ -204,9 +204,9 @@ class Town:
     def pass_days(self, days: float) -> None:
         self.now_ms += int(days * 86_400_000)
 
-    def account(self, name: str) -> Device:
+    def account(self, name: str, vault: Vault | None = None) -> Device:
         """A registered account's first device, online."""
-        device = Device(self)
+        device = Device(self, vault)
         device.recovery_code = identity.new_recovery_code(self.entropy)
         device.handle(events.CreateAccount("", name, ORIGIN, self.relay_key.public, device.recovery_code))
         device.connect()

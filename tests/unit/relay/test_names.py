@@ -27,6 +27,9 @@ class Watched:
         self._inner = MemoryStorage()
         self.calls: list[str] = []
 
+    def when_mended(self, callback: Callable[[], None]) -> None:
+        """Memory never breaks."""
+
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
         verb = getattr(self._inner, name)
 

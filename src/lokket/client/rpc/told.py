@@ -6,12 +6,12 @@ from typing import Any, Final, get_args
 
 import msgspec
 
-from lokket.client.happenings import Happening, HungUp, Offline, Stopped
+from lokket.client.happenings import Happening, HungUp, Offline, Stalled, Stopped
 from lokket.engine import events
 from lokket.errors import DecodeError
 
 _KINDS: Final[dict[str, type[Any]]] = {
-    kind.__name__: kind for kind in (*get_args(events.Notice), Offline, HungUp, Stopped)
+    kind.__name__: kind for kind in (*get_args(events.Notice), Offline, HungUp, Stalled, Stopped)
 }
 
 

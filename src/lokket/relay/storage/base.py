@@ -7,6 +7,7 @@ and times; it must not know what a signature is.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -18,7 +19,11 @@ class StorageFull(LocalError):
 
 
 class StorageBroken(LocalError):
-    """The disk failed under a write: nothing more is accepted until the relay was restarted and checked."""
+    """The disk fails: nothing is accepted and nothing read until it works again."""
+
+
+class StorageDamaged(LocalError):
+    """What is in the data is not what was written: a backup must be restored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +177,14 @@ class Held:
 class Storage(Protocol):
     @property
     def broken(self) -> bool:
-        """Whether every further change will be refused with StorageBroken."""
+        """Whether every verb is refused with StorageBroken now. It tries the disk again by itself."""
+
+    @property
+    def damaged(self) -> bool:
+        """Whether that will not end."""
+
+    def when_mended(self, callback: Callable[[], None]) -> None:
+        """Called whenever ``broken`` has ended: what was refused may be asked for again."""
 
     # --- accounts ---
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
 
 from lokket import limits
@@ -65,6 +66,13 @@ class MemoryStorage:
     @property
     def broken(self) -> bool:
         return False
+
+    @property
+    def damaged(self) -> bool:
+        return False
+
+    def when_mended(self, callback: Callable[[], None]) -> None:
+        """It never breaks."""
 
     # --- accounts ---
 

@@ -2,7 +2,8 @@
 
 Reads use a second connection in the caller's thread and see what is committed, nothing else. Traps:
 SQLite before 3.51.3 can corrupt a WAL database (sqlite.org/wal.html#walresetbug); ``NORMAL`` loses
-acknowledged rows in a power cut.
+acknowledged rows in a power cut; after a failed fsync the cache shows what is not on the disk
+(``lokket.disk``).
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
 import apsw
 
 from lokket import limits
+from lokket.disk import PLAIN_VFS, write_log_anew
 from lokket.errors import LocalError
 from lokket.relay.storage import blobs, jobs
 from lokket.relay.storage.base import (
@@ -32,17 +34,27 @@ from lokket.relay.storage.base import (
     NewAccount,
     Quota,
     Ruling,
+    StorageBroken,
+    StorageDamaged,
     Taken,
     UserRow,
     Waiting,
 )
 from lokket.relay.storage.lock import FileLock
-from lokket.relay.storage.schema import migrate, require_current
-from lokket.relay.storage.writer import Writer
+from lokket.relay.storage.schema import migrate, pragma, require_current
+from lokket.relay.storage.writer import DISK_ERRORS, Writer
 
 VERSION_MIN: Final = (3, 51, 3)
 _PAGE_BYTES: Final = 4096
-_DAMAGED: Final = "the relay's data is damaged; keep a copy of the data directory, and restore a backup"
+_DAMAGED: Final = (
+    "the relay's data is damaged; keep a copy of its directory, and restore a backup ('lokket relay restore "
+    "FILE --replace'): the members' devices bring back what happened since"
+)
+_NO_ACCESS: Final = "the relay's data cannot be read or written; look at the disk and the rights"
+_NO_DATABASE: Final = (
+    "{} is no database, or its beginning is damaged; name another data directory, or restore a backup"
+)
+_BROKEN: Final = "the relay's disk fails; nothing is read until it works again"
 _PRAGMAS: Final = (
     f"PRAGMA page_size = {_PAGE_BYTES}",
     "PRAGMA synchronous = FULL",
@@ -171,38 +183,96 @@ class SQLiteStorage(SQLiteReader):
         require_version()
         self._path = path
         self._suspect = path.with_name(path.name + ".suspect")
+        self._vfs = vfs
+        self._max_bytes = max_bytes
         self._lock = FileLock(path.with_name(path.name + ".lock"))
         try:
-            self._connection = self._opened(max_bytes, vfs)
-            super().__init__(path, vfs=vfs)
-        except apsw.CorruptError:
-            self._lock.release()
-            raise LocalError(_DAMAGED) from None
+            with _in_sentences():
+                self._connection = self._opened()
+                super().__init__(path, vfs=vfs)
         except BaseException:
             self._lock.release()
             raise
-        self._writer = Writer(self._connection, self._has_room, self._mark_suspect)
+        self._writer = Writer(self._connection, self._has_room, self._mended)
 
-    def _opened(self, max_bytes: int, vfs: str | None) -> apsw.Connection:
+    def _opened(self) -> apsw.Connection:
         if not self._path.exists():
             os.close(os.open(self._path, os.O_CREAT | os.O_WRONLY, 0o600))
-        connection = _open(self._path, vfs)
+        write_log_anew(self._path, self._vfs or PLAIN_VFS)
+        connection = _open(self._path, self._vfs)
         try:
-            if self._suspect.exists():
-                _check_integrity(connection)
-                self._suspect.unlink()
+            self._check(connection)
             migrate(connection)
-            if max_bytes:
-                connection.pragma("max_page_count", max(max_bytes // _PAGE_BYTES, 1))
+            if self._max_bytes:
+                connection.pragma("max_page_count", max(self._max_bytes // _PAGE_BYTES, 1))
             self._mail_ids = jobs.MailIds(connection)
         except BaseException:
             connection.close()
             raise
         return connection
 
+    def _check(self, connection: apsw.Connection) -> None:
+        """Read everything where that is soon done, or where a disk failure went before. StorageDamaged."""
+        suspect = self._suspect.exists()
+        if suspect or self._path.stat().st_size <= limits.START_CHECK_MAX_BYTES:
+            if connection.pragma("integrity_check" if suspect else "quick_check") != "ok":
+                raise StorageDamaged(_DAMAGED)
+            self._suspect.unlink(missing_ok=True)
+
+    def _mended(self) -> apsw.Connection:
+        """In the disk's thread, while all else is refused.
+
+        What the cache shows behind the last commit may not be on the disk. This connection knows where that
+        commit ended and writes over what is behind it. If it cannot, the files are opened anew, which makes
+        all that the log shows durable before it is believed.
+        """
+        with contextlib.suppress(OSError):  # on the disk that failed; the check is then left out
+            self._suspect.touch(mode=0o600)
+        try:
+            _write_over(self._connection)
+            self._reader.execute(jobs.COUNTS).fetchall()
+        except DISK_ERRORS:
+            with contextlib.suppress(apsw.Error):
+                self._reader.close()
+            with contextlib.suppress(apsw.Error):
+                self._connection.close()
+            with _in_sentences():
+                self._connection = self._opened()
+                SQLiteReader.__init__(self, self._path, vfs=self._vfs)
+        else:
+            if self._path.stat().st_size <= limits.START_CHECK_MAX_BYTES:  # else at the next start
+                with _in_sentences():
+                    self._check(self._connection)
+        return self._connection
+
+    def _read(self, sql: str, bindings: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
+        with self._reading() as reader:
+            yield from reader.execute(sql, bindings)
+
+    @contextlib.contextmanager
+    def _reading(self) -> Iterator[apsw.Connection]:
+        if self._writer.broken:
+            raise StorageBroken(_BROKEN)
+        try:
+            yield self._reader
+        except DISK_ERRORS:
+            self._writer.fail()
+            raise StorageBroken(_BROKEN) from None
+
+    async def held(self, genesis_hash: bytes) -> tuple[Held, ...]:
+        with self._reading() as reader:
+            return jobs.held(reader, genesis_hash)
+
     @property
     def broken(self) -> bool:
         return self._writer.broken
+
+    @property
+    def damaged(self) -> bool:
+        return self._writer.damaged
+
+    def when_mended(self, callback: Callable[[], None]) -> None:
+        self._writer.on_mended.append(callback)
 
     @property
     def transactions(self) -> int:
@@ -211,10 +281,6 @@ class SQLiteStorage(SQLiteReader):
 
     def _has_room(self) -> bool:
         return shutil.disk_usage(self._path.parent).free > limits.DISK_RESERVE_BYTES
-
-    def _mark_suspect(self) -> None:
-        with contextlib.suppress(OSError):  # on the disk that failed; the check is then left out
-            self._suspect.touch(mode=0o600)
 
     # --- accounts ---
 
@@ -291,8 +357,9 @@ class SQLiteStorage(SQLiteReader):
     async def close(self) -> None:
         """After what was asked for is written. The log is folded into the file, deleted mail with it."""
         await self._writer.close()
-        await super().close()
-        self._connection.close()
+        with contextlib.suppress(*DISK_ERRORS):
+            await super().close()
+            self._connection.close()
         self._lock.release()
 
 
@@ -300,18 +367,37 @@ def _open(path: Path, vfs: str | None) -> apsw.Connection:
     try:
         connection = apsw.Connection(str(path), vfs=vfs)
         connection.set_busy_timeout(2_000)
-        for pragma in _PRAGMAS:
-            connection.execute(pragma).fetchall()
+        for setting in _PRAGMAS:
+            connection.execute(setting).fetchall()
         mode = connection.pragma("journal_mode", "wal")
     except apsw.NotADBError:
-        raise LocalError(f"{path.name} is no database; name another data directory") from None
+        raise LocalError(_NO_DATABASE.format(path.name)) from None
     if mode != "wal":
         connection.close()
         raise LocalError("the data directory's file system cannot keep a write-ahead log; use a local disk")
     return connection
 
 
-def _check_integrity(connection: apsw.Connection) -> None:
-    """After a disk failure, before anything is accepted again."""
-    if connection.pragma("integrity_check") != "ok":
-        raise LocalError(_DAMAGED)
+def _write_over(connection: apsw.Connection) -> None:
+    """A transaction that changes nothing, but is written and synced."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        connection.pragma("user_version", pragma(connection, "user_version"))
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            with contextlib.suppress(apsw.Error):
+                connection.execute("ROLLBACK")
+        raise
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+@contextlib.contextmanager
+def _in_sentences() -> Iterator[None]:
+    """SQLite's failures at opening, as sentences."""
+    try:
+        yield
+    except apsw.CorruptError:
+        raise StorageDamaged(_DAMAGED) from None
+    except (apsw.IOError, apsw.CantOpenError, apsw.ReadOnlyError, apsw.FullError, OSError):
+        raise LocalError(_NO_ACCESS) from None

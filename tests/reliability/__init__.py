@@ -1,0 +1,1 @@
+"""Each promise of docs/reliability.md as a script with a seed: ``python -m tests.reliability NAME``."""
