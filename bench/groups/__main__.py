@@ -188,10 +188,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--sizes", type=int, nargs="+", default=[10, 100, 1_000, 10_000])
+    parser.add_argument("--without", nargs="*", default=[], help="drivers to leave out")
     parser.add_argument("--out", type=Path, default=rounds.OUT)
     arguments = parser.parse_args()
     libsignal_peer.REPLY_TIMEOUT_S = 900.0
     makers, missing, end = available()
+    makers = {name: make for name, make in makers.items() if name not in arguments.without}
     least = Least()
     try:
         for size in arguments.sizes:

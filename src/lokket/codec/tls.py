@@ -26,6 +26,8 @@ import dataclasses
 import types
 from collections.abc import Callable, Mapping
 from enum import IntEnum
+from itertools import pairwise
+from struct import unpack
 from typing import Annotated, Any, Final, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from lokket.errors import DecodeError, LocalError
@@ -35,6 +37,7 @@ Write = Callable[[Any, bytearray], None]
 Read = Callable[["Reader"], Any]
 
 _VARINT_MAX: Final = 1 << 30
+_WORDS: Final = {1: "B", 2: "H", 4: "I", 8: "Q"}
 _STRUCTS: dict[type, tuple[Write, Read]] = {}  # built at first use
 _PLAIN: dict[type, tuple[Write, Read]] = {}  # the same, without what ``Kept`` remembers
 
@@ -154,12 +157,19 @@ class Reader:
     def uint(self, size: int) -> int:
         return int.from_bytes(self.take(size), "big")
 
+    def byte(self) -> int:
+        position = self.position
+        if position >= len(self.data):
+            raise DecodeError("the structure is cut short")
+        self.position = position + 1
+        return self.data[position]
+
     def length(self) -> int:
         """A variable-size length of RFC 9420 section 2.1.2: 1, 2 or 4 bytes, shortest form only."""
-        first = self.uint(1)
-        prefix = first >> 6
-        if prefix == 0:
+        first = self.byte()
+        if first < 1 << 6:
             return first
+        prefix = first >> 6
         if prefix == 3:
             raise DecodeError("a length has the reserved prefix")
         extra = (1 << prefix) - 1
@@ -169,6 +179,13 @@ class Reader:
         return value
 
     def opaque(self) -> bytes:
+        start = self.position + 1
+        if start <= len(self.data) and self.data[start - 1] < 1 << 6:  # the usual case, in one step
+            stop = start + self.data[start - 1]
+            if stop > len(self.data):
+                raise DecodeError("the structure is cut short")
+            self.position = stop
+            return self.data[start:stop]
         return self.take(self.length())
 
     def end(self) -> None:
@@ -257,7 +274,12 @@ def _codec(hint: Any) -> tuple[Write, Read]:
         item, *rest = get_args(hint)
         if rest != [Ellipsis]:
             raise LocalError(f"no encoding for {hint}")
-        return _vector(*_codec(item), marker or Vector())
+        bound = marker or Vector()
+        write_items, read_items = _vector(*_codec(item), bound)
+        kind, size = get_args(item) if get_origin(item) is Annotated else (item, None)
+        if kind is int and isinstance(size, Uint) and size.size in _WORDS:
+            return write_items, _numbers(size.size, bound)
+        return write_items, read_items
     if hint is bool:
         return _BOOL
     if hint is bytes:
@@ -278,10 +300,11 @@ def _uint(size: int, kind: type[int]) -> tuple[Write, Read]:
         except (OverflowError, AttributeError):
             raise LocalError(f"a number does not fit {size} bytes") from None
 
+    if plain:
+        return write, Reader.byte if size == 1 else lambda reader: reader.uint(size)
+
     def read(reader: Reader) -> int:
         value = reader.uint(size)
-        if plain:
-            return value
         try:
             return kind(value)
         except ValueError:
@@ -308,6 +331,9 @@ def _bytes(marker: Fixed | OpaqueV | None) -> tuple[Write, Read]:
         write_length(len(value), out)
         out += value
 
+    if max_bytes == _VARINT_MAX - 1:
+        return write_opaque, Reader.opaque
+
     def read_opaque(reader: Reader) -> bytes:
         size = reader.length()
         if size > max_bytes:
@@ -322,7 +348,7 @@ def _write_bool(value: bool, out: bytearray) -> None:
 
 
 def _read_bool(reader: Reader) -> bool:
-    value = reader.uint(1)
+    value = reader.byte()
     if value > 1:
         raise DecodeError("a flag is neither 0 nor 1")
     return value == 1
@@ -388,6 +414,27 @@ def _vector(write_item: Write, read_item: Read, bound: Vector) -> tuple[Write, R
     return write, read
 
 
+def _numbers(size: int, bound: Vector) -> Read:
+    """A vector of plain numbers, read at once."""
+    letter = _WORDS[size]
+
+    def read(reader: Reader) -> tuple[int, ...]:
+        data = reader.opaque()
+        count, rest = divmod(len(data), size)
+        if rest:
+            raise DecodeError("a vector's items run past its length")
+        if count > bound.max_items:
+            raise DecodeError(f"a vector has more than {bound.max_items} items")
+        if count < bound.min_items:
+            raise DecodeError(f"a vector has fewer than {bound.min_items} items")
+        numbers = unpack(f">{count}{letter}", data)
+        if bound.ascending and any(one >= other for one, other in pairwise(numbers)):
+            raise DecodeError("a sorted vector is out of order or has duplicates")
+        return numbers
+
+    return read
+
+
 def _select(marker: Select) -> tuple[Write, Read]:
     codecs = {tag: _codec(kind) for tag, kind in marker.choices.items()}
     tags = {kind: tag for tag, choice in marker.choices.items() for kind in _kinds(choice)}
@@ -399,7 +446,7 @@ def _select(marker: Select) -> tuple[Write, Read]:
         codecs[tag][0](value, out)
 
     def read(reader: Reader) -> Any:
-        tag = reader.uint(size)
+        tag = reader.byte() if size == 1 else reader.uint(size)
         if tag not in codecs:
             raise DecodeError(f"no choice has the tag {tag}")
         return codecs[tag][1](reader)

@@ -44,9 +44,16 @@ def _bound(tree: RatchetTree, node: ParentNode, sides: tuple[Subtree, Subtree], 
     beside it there."""
     child, sibling = sides
     first, size = child.first_leaf, child.leaves
-    unmerged = {2 * leaf for leaf in node.unmerged_leaves if first <= leaf < first + size}
-    resolution = child.resolution()
-    rest = [index for index in resolution if index not in unmerged]
-    if len(rest) != 1 or len(resolution) != len(unmerged) + 1:
-        return False
-    return stored_parent_hash(tree.subtree(rest[0]).node) == parent_hash(node, sibling, hash_)
+    unmerged = tuple(leaf for leaf in node.unmerged_leaves if first <= leaf < first + size)
+    found = child.node
+    if found is not None:  # the resolution is the child and what is unmerged there
+        if unmerged != (found.unmerged_leaves if isinstance(found, ParentNode) else ()):
+            return False
+    else:
+        resolution = child.resolution()
+        rest = [index for index in resolution if index & 1 or index // 2 not in unmerged]
+        if len(rest) != 1 or len(resolution) != len(unmerged) + 1:
+            return False
+        found = tree.subtree(rest[0]).node
+    stored = stored_parent_hash(found)
+    return stored is not None and stored == parent_hash(node, sibling, hash_)
