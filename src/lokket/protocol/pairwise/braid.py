@@ -22,6 +22,7 @@ from lokket.errors import DecryptionFailed
 from lokket.protocol.pairwise.braid_states import (
     CHUNK_ENTRY_BYTES,
     MAC_BYTES,
+    STATES,
     Authenticator,
     Ct1Acknowledged,
     Ct1Received,
@@ -147,7 +148,7 @@ def _take(state: State, message: Message) -> Stepped:
         if message.epoch == state.epoch + 1 and (type(state), Event.NEXT_EPOCH) in TRANSITIONS:
             return _move(state, Event.NEXT_EPOCH, b"")
         raise DecryptionFailed("a post-quantum epoch is from the future", code="pq-epoch")
-    taking = TAKES.get((type(state), message.payload))
+    taking = _TAKES[type(state)][message.payload]
     if taking is None:
         return state, None
     if not taking.chunks:
@@ -351,6 +352,10 @@ TAKES: Final[Mapping[tuple[type[State], Payload], Taking]] = {
     (Ct1Acknowledged, Payload.EK_CT1_ACK): Taking(_EK_CHUNKS, Event.EK_COMPLETE),
 }
 """What a state does with a payload of its own epoch; a pair that is not here is ignored."""
+
+_TAKES: Final = {
+    kind: tuple(TAKES.get((kind, payload)) for payload in Payload) for kind in STATES.values()
+}  # by the payload's number: hashing an enum's member takes longer than the step
 
 TRANSITIONS: Final[Mapping[tuple[type[State], Event], Transition]] = {
     (KeysUnsampled, Event.KEYS_DRAWN): Transition(KeysDrawn, _draw_keys),

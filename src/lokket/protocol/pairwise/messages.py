@@ -10,7 +10,7 @@ from enum import IntEnum
 from typing import Final
 
 from lokket.codec import protobuf
-from lokket.codec.protobuf import BYTES, VARINT, varint
+from lokket.codec.protobuf import BYTES, VARINT, read_varint, varint
 from lokket.crypto.keys import MLKEM_1024_PUBLIC_BYTES
 from lokket.crypto.primitives import sha256
 from lokket.crypto.xeddsa import KEY_TYPE
@@ -25,6 +25,7 @@ KEM_BYTES: Final = 1 + MLKEM_1024_PUBLIC_BYTES  # of a public key and of a ciphe
 REGISTRATION_MAX: Final = 0x3FFF
 
 _ACI: Final = b"\x00"  # the kind of service id that is an account; we speak to no other
+_USUAL_START: Final = b"\x0a\x21\x05"  # field 1, 33 bytes, of which the first is the key's type
 _SIGNAL_FIELDS: Final = {1: BYTES, 2: VARINT, 3: VARINT, 4: BYTES, 5: BYTES, 6: BYTES}
 _PREKEY_FIELDS: Final = {
     1: VARINT,
@@ -85,6 +86,8 @@ class SignalMessage:
             raise DecodeError("a message is cut short")
         self.authenticated = body[:-MAC_BYTES]
         self.mac = body[-MAC_BYTES:]
+        if self._read_usual(body, len(body) - MAC_BYTES):
+            return
         fields = protobuf.decode(self.authenticated[1:], _SIGNAL_FIELDS)
         self.ratchet_key = ec_key(fields.string(1))  # 32 bytes, without the type byte
         self.counter = fields.number(2)
@@ -95,6 +98,33 @@ class SignalMessage:
             raise DecodeError("a message has no post-quantum ratchet", code="no-pq-ratchet")
         self.pq_ratchet = pq_ratchet
         self.addresses = fields.strings.get(6)
+
+    def _read_usual(self, body: bytes, end: int) -> bool:
+        """Fields 1 to 5 once, in order and nothing else, as every sender writes a whisper message.
+
+        False: anything else, valid or not, for the general decoder. DecodeError: a varint is malformed.
+        """
+        if end < 42 or body[1:4] != _USUAL_START or body[36] != 0x10:
+            return False
+        counter, place = read_varint(body, 37)
+        if place >= end or body[place] != 0x18:
+            return False
+        previous, place = read_varint(body, place + 1)
+        if place >= end or body[place] != 0x22:
+            return False
+        size, start = read_varint(body, place + 1)
+        place = start + size
+        if place >= end or body[place] != 0x2A:
+            return False
+        pq_size, pq_start = read_varint(body, place + 1)
+        if pq_start + pq_size != end or not pq_size or counter >> 32 or previous >> 32:
+            return False
+        self.ratchet_key = body[4:36]
+        self.counter = counter
+        self.ciphertext = body[start:place]
+        self.pq_ratchet = body[pq_start:end]
+        self.addresses = None
+        return True
 
 
 def encode_signal_message(

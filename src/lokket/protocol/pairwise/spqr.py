@@ -176,7 +176,7 @@ def _decode(data: bytes) -> tuple[Message, int]:
     if position == len(data) or data[position] > Payload.CT2:
         raise DecodeError("a post-quantum message has an unknown type")
     payload = _PAYLOADS[data[position]]
-    if payload not in CHUNKED:
+    if not _CHUNKED[payload]:
         return Message(epoch, payload, 0, b""), index
     place, position = read_varint(data, position + 1)
     chunk = data[position : position + CHUNK_BYTES]
@@ -187,3 +187,4 @@ def _decode(data: bytes) -> tuple[Message, int]:
 
 _PAYLOADS: Final = tuple(Payload)  # by their numbers, 0 to 6
 _TYPES: Final = tuple(bytes((payload,)) for payload in Payload)
+_CHUNKED: Final = tuple(payload in CHUNKED for payload in Payload)
