@@ -198,7 +198,16 @@ class MlsRs:
         """Of a commit or an application message: so the binding shows who is who, and no other way."""
         return self.own(self.refusing(self.group.remove_members, [self.last_sender]))
 
+    def propose_removing_last_sender(self) -> bytes:
+        (message,) = self.refusing(self.group.propose_remove_members, [self.last_sender])
+        return message.to_bytes()
+
+    def propose_adding(self, key_package: bytes) -> bytes:
+        (message,) = self.refusing(self.group.propose_add_members, [self.message(key_package)])
+        return message.to_bytes()
+
     def update(self) -> bytes:
+        """A commit of whatever waits, and of fresh keys."""
         return self.own(self.refusing(self.group.commit))
 
     def encrypt(self, plaintext: bytes) -> bytes:

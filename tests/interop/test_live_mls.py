@@ -299,6 +299,35 @@ def test_proposals_by_reference_both_ways(ts_mls: TsMlsProcess) -> None:
     same_epoch(ours, first, fourth)
 
 
+def test_proposals_of_mls_rs(mls_rs: type[MlsRs]) -> None:
+    """Ours commits what mls-rs proposes, and mls-rs what ours does."""
+    ours, peer, third, fourth = Ours("ours"), mls_rs("peer"), Ours("third"), Ours("fourth")
+    ours.create()
+    _, welcome = ours.add(peer.key_package(), third.key_package())
+    peer.join(welcome)
+    third.join(welcome)
+    speaks(third, ours, peer)
+    proposal = peer.propose_removing_last_sender()
+    for one in (ours, third):
+        assert one.process(proposal) is None
+    commit = ours.update()
+    follow(commit, peer, third)
+    assert third.group.removed
+    same_epoch(ours, peer)
+    assert ours.process(peer.propose_adding(fourth.key_package())) is None
+    sent = ours.commit()
+    assert sent.welcome is not None
+    follow(sent.commit, peer)
+    fourth.join(sent.welcome)
+    same_epoch(ours, peer, fourth)
+    proposal = ours.propose(mls.Remove(fourth.group.leaf_index))
+    for one in (peer, fourth):
+        assert one.process(proposal) is None
+    follow(peer.update(), ours, fourth)
+    assert fourth.group.removed
+    same_epoch(ours, peer)
+
+
 def test_our_update_committed_by_ts_mls(ts_mls: TsMlsProcess) -> None:
     peer = ts_mls.endpoint("peer")
     ours = pair(peer)
