@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -33,13 +32,3 @@ def build_distributions(target: Path) -> list[Path]:
 @pytest.fixture(scope="session")
 def build() -> Build:
     return build_distributions
-
-
-@pytest.fixture(scope="session")
-def unpacked_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder that holds exactly what ``pip install --no-deps`` would put into site-packages."""
-    wheel = build_distributions(tmp_path_factory.mktemp("dist"))[0]
-    target = tmp_path_factory.mktemp("site")
-    with zipfile.ZipFile(wheel) as archive:
-        archive.extractall(target)
-    return target
