@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from lokket.codec import tls
 from lokket.crypto.entropy import Entropy
 from lokket.crypto.kem import KEMKeyPair
-from lokket.errors import LocalError
+from lokket.errors import LocalError, RemoteError
 from lokket.protocol.mls.messages import decode_message, encode_message
 from lokket.protocol.mls.settings import Identity, Settings, greased
 from lokket.protocol.mls.structs import (
@@ -123,6 +123,6 @@ def read_key_package(message: bytes, settings: Settings, now_s: int) -> KeyPacka
     """
     package = decode_message(message)
     if not isinstance(package, KeyPackage):
-        raise LocalError("this MLSMessage is no key package")
+        raise RemoteError("this MLSMessage is no key package", code="mls-wire-format")
     check_key_package(find_suite(package.cipher_suite, settings.suites), package, now_s)
     return package

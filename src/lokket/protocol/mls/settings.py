@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from lokket.crypto.entropy import Entropy
+from lokket.errors import LocalError
 from lokket.limits import DAY_S, MLS_KEY_PACKAGE_DAYS, MLS_PAST_EPOCH_S, MLS_PAST_EPOCHS, PADDING_BLOCK_BYTES
 from lokket.protocol.mls.credentials import CredentialCheck
 from lokket.protocol.mls.messages import WireFormat
@@ -41,6 +42,10 @@ class Settings:
     key_package_s: int = MLS_KEY_PACKAGE_DAYS * DAY_S
     verified_leaves: MutableSet[bytes] | None = None  # a cache: makes joining again cheap
     grease: bool = True  # section 13.5
+
+    def __post_init__(self) -> None:
+        if self.padding_block_bytes < 1:
+            raise LocalError("a padding block has one byte or more; one byte is no padding")
 
 
 @dataclass(frozen=True, slots=True)
