@@ -382,6 +382,38 @@ def test_a_context_that_not_all_support(traitor: Callable[..., bytes]) -> None:
     refuses(bob, traitor(alice, mls.GroupContextExtensions((wanted, wanted))), "13.4-1")
 
 
+@pytest.mark.parametrize("kind", [mls.RequiredCapabilities((), (), (1,)), mls.ExternalSenders(())])
+def test_a_context_with_bytes_after_an_extensions_content(traitor: Callable[..., bytes], kind: Any) -> None:
+    alice, bob, _ = three()
+    right = mls.make_extension(kind)
+    wrong = replace(right, extension_data=right.extension_data + b"\x00")
+    with untouched(bob), pytest.raises(DecodeError):
+        bob.group.process(forged(alice, mls.GroupContextExtensions((wrong,)), 0))
+    bob.take(alice.commit(mls.GroupContextExtensions((right,))).commit)
+
+
+def test_a_group_that_was_founded_in_its_last_epoch() -> None:
+    alice, bob = Client("alice"), Client("bob")
+    alice.create()
+    epoch = state_of(alice).epoch
+    for start, fine in ((2**64 - 3, True), (2**64 - 2, False)):
+        late = replace(epoch, context=replace(epoch.context, epoch=start))
+        alice.group = mls.Group(replace(state_of(alice), epoch=late))
+        bob.join(alice.commit(add(bob.package())).welcome)
+        assert bob.group.epoch == start + 1
+        if fine:
+            bob.take(alice.commit().commit)
+        else:
+            with untouched(alice), pytest.raises((LocalError, RemoteError)):
+                alice.group.commit(NOW_S, alice.entropy)
+            refuses_somehow(bob, external_commit_of_the_last_epoch(alice, bob))
+        alice.create()
+
+
+def external_commit_of_the_last_epoch(alice: Client, bob: Client) -> bytes:
+    return forged(alice, replace(decoded_commit(crowd(["carol", "dave"])[0]), proposals=()), 0)
+
+
 def test_a_context_that_all_support_who_stay() -> None:
     """Section 12.1.7: those whom the commit removes need not support it, those whom it adds must."""
     alice, bob = Client("alice"), Client("bob")

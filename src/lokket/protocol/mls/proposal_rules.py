@@ -31,7 +31,7 @@ from lokket.protocol.mls.ratchet_tree import RatchetTree
 from lokket.protocol.mls.rules import Rule
 from lokket.protocol.mls.structs import MLS10, UpdateSource
 from lokket.protocol.mls.suite import CipherSuite
-from lokket.protocol.mls.validation import Place, check_key_package, check_leaf, check_one_of_a_type
+from lokket.protocol.mls.validation import Place, check_context_extensions, check_key_package, check_leaf
 
 UPDATE_SENDER: Final = Rule("12.1.2-1", "a member updates its own leaf")
 UPDATE_KEY: Final = Rule("12.1.2-2", "an Update has another encryption key than the leaf before")
@@ -92,9 +92,9 @@ def check_proposal(proposal: AnyProposal, sender: Sender, ground: Ground) -> Non
             check_psk_id(ground.suite, psk)
         case ReInit():
             REINIT_VERSION.require(proposal.version >= MLS10)
-            check_one_of_a_type(proposal.extensions)
+            check_context_extensions(proposal.extensions)
         case GroupContextExtensions(extensions):
-            check_one_of_a_type(extensions)
+            check_context_extensions(extensions)
         case ExternalInit():
             pass
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from lokket.errors import RemoteError
 from lokket.protocol.mls import key_schedule
 from lokket.protocol.mls.credentials import ChangeKind, LeafChange
 from lokket.protocol.mls.group_state import Epoch, GroupState
@@ -24,6 +25,7 @@ from lokket.protocol.mls.settings import Settings
 from lokket.protocol.mls.structs import Extensions, ExternalSenders, GroupContext, LeafNode, read_extension
 from lokket.protocol.mls.suite import CipherSuite
 
+_EPOCH_MAX: Final = (1 << 64) - 1
 PSKS_KNOWN: Final = Rule("12.4.2-2", "we have every pre-shared key that a commit names")
 
 
@@ -51,7 +53,12 @@ class Next:
 def provisional_context(
     suite: CipherSuite, before: GroupContext, tree: RatchetTree, extensions: Extensions
 ) -> GroupContext:
-    """Of the next epoch, still with the confirmed transcript hash of this one (section 7.6)."""
+    """Of the next epoch, still with the confirmed transcript hash of this one (section 7.6).
+
+    RemoteError: whoever founded the group left no epoch after this one.
+    """
+    if before.epoch == _EPOCH_MAX:
+        raise RemoteError("a group has come to its last epoch", code="mls-last-epoch")
     return replace(
         before, epoch=before.epoch + 1, tree_hash=tree.tree_hash(suite.hash), extensions=extensions
     )

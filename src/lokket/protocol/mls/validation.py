@@ -20,6 +20,7 @@ from lokket.protocol.mls.structs import (
     MLS10,
     CommitSource,
     Extensions,
+    ExternalSenders,
     GroupContext,
     KeyPackage,
     LeafNode,
@@ -104,6 +105,13 @@ def check_one_of_a_type(extensions: Extensions) -> None:
     ONE_OF_A_TYPE.require(len({one.extension_type for one in extensions}) == len(extensions))
 
 
+def check_context_extensions(extensions: Extensions) -> None:
+    """13.4-1 for those of a group context, and their contents. DecodeError: malformed, or bytes trail one."""
+    check_one_of_a_type(extensions)
+    read_extension(extensions, RequiredCapabilities)
+    read_extension(extensions, ExternalSenders)
+
+
 def check_own_extensions(leaf: LeafNode) -> None:
     """7.3-6. Every type must be listed; those of the RFC itself count as listed (section 7.2)."""
     if leaf.extensions:
@@ -179,7 +187,7 @@ def check_tree(
     """
     TREE_HASH.require(tree.tree_hash(suite.hash) == context.tree_hash)
     check_tree_keys(tree)
-    check_one_of_a_type(context.extensions)
+    check_context_extensions(context.extensions)
     check_support(tree, context.extensions)
     check_parent_hashes(tree, suite.hash)
     for leaf_index, leaf in tree.members():
