@@ -135,7 +135,7 @@ class Machine:
     def run(self, *arguments: str, text: str = "", **options: Any) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", "lokket.apps.entry", *arguments],
-            env=environment(self.home),
+            env=options.pop("env", None) or environment(self.home),
             input=text,
             capture_output=True,
             text=True,
@@ -155,6 +155,12 @@ class Machine:
     def start(self, *arguments: str, **options: Any) -> Process:
         process = Process(self.home, *arguments, **options)
         self.started.append(process)
+        return process
+
+    def daemon(self, *arguments: str) -> Process:
+        """``lokket daemon`` in the foreground, once its socket is there: ``kill`` it, or ``stop``."""
+        process = self.start("daemon", "run", "--json", *arguments)
+        process.record("daemon")
         return process
 
     def stop_all(self) -> None:

@@ -17,6 +17,8 @@ from lokket.apps.session import Session
 from lokket.apps.visible import visible
 from lokket.client import vault_key
 from lokket.client.client import Client
+from lokket.client.rpc import place
+from lokket.client.rpc.remote import DaemonClient
 from lokket.client.vault import DATABASE, require_cipher_sqlite
 from lokket.errors import LocalError
 from lokket.system import now_ms
@@ -45,7 +47,7 @@ async def doctor(
         findings.append(Finding("vault", False, str(error)))
     else:
         async with client:
-            findings += [_files(session), _key(session), _pages(client)]
+            findings += [_files(session), _key(session), _pages(client), _daemon(client)]
             findings += await _account(client, timeout)
     for finding in findings:
         session.out.record("check", name=finding.name, good=finding.good, sentence=finding.sentence)
@@ -82,6 +84,15 @@ def _key(session: Session) -> Finding:
         case "passphrase":
             return Finding("key", True, "under a passphrase (Argon2id)")
     return Finding("key", True, "in a plain file beside the vault, as you asked: who has the folder reads it")
+
+
+def _daemon(client: Client) -> Finding:
+    if not place.has_sockets():
+        return Finding("daemon", True, place.NO_SOCKETS)
+    if not isinstance(client, DaemonClient):
+        return Finding("daemon", True, "none runs: one command at a time uses this vault")
+    since = time.strftime("%Y-%m-%d %H:%M", time.localtime(client.status()["since_ms"] / 1000))
+    return Finding("daemon", True, f"process {client.pid} has this vault since {since}")
 
 
 def _pages(client: Client) -> Finding:

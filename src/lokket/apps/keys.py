@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from lokket.apps import output
+from lokket.apps import background, output
 from lokket.apps.command import command, default_command
 from lokket.apps.options import Timeout
 from lokket.apps.session import Session, read_passphrase
@@ -110,6 +110,7 @@ async def delete(
             _confirm()
         if not only_here:
             await client.delete_account(timeout)
+    background.stop(session.folder)
     session.discard()
     out.record("deleted", account=me.account_id, at_relay=not only_here)
     out.say("The account is gone from the relay, and the vault from this machine." if not only_here else

@@ -110,8 +110,9 @@ class Session:
     def discard(self) -> None:
         """Remove a vault whose account did not come about."""
         vault_key.forget_key(self.folder)
-        for path in self.folder.glob("vault.*"):
-            path.unlink(missing_ok=True)
+        for pattern in ("vault.*", "daemon.*"):
+            for path in self.folder.glob(pattern):
+                path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self.folder.rmdir()
 
