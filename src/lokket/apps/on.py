@@ -80,26 +80,28 @@ async def message(
     name = cursor or f"{handler.name}-{hashlib.sha256(target.encode()).hexdigest()[:8]}"
     worker = _Worker(session.out, handler, name, tries, everything=everything)
     session.out.aside(f"Messages are handled at {visible(name)!r}, until this is stopped.")
+    client = await session.open()
     while True:
-        client = await _opened(session)
         try:
             async with client:
                 await worker.run(client, oldest=oldest, anew=anew)
         except DaemonEnded:
-            session.out.aside("The daemon ended; waiting for it, or for the vault.")
-            anew = False
+            session.out.aside("The daemon ended; waiting for the next one, or else for the vault.")
+            client, anew = await _opened_again(session), False
 
 
-async def _opened(session: Session) -> Client:
-    """LocalError: still not, after a while in which whoever had the vault may have been started anew."""
+async def _opened_again(session: Session) -> Client:
+    """Through the daemon that is started anew: who takes the vault at once would keep it from starting.
+
+    After a while it will not be, and this process has the vault itself. VaultTrouble: somebody else has.
+    """
     give_up_s = asyncio.get_running_loop().time() + _BACK_WAIT_S
-    while True:
-        try:
-            return await session.open()
-        except output.VaultTrouble:
-            if asyncio.get_running_loop().time() >= give_up_s:
-                raise
-            await asyncio.sleep(_BACK_LOOK_S)
+    while asyncio.get_running_loop().time() < give_up_s:
+        client = session.attached()
+        if client is not None:
+            return client
+        await asyncio.sleep(_BACK_LOOK_S)
+    return await session.open()
 
 
 class _Worker:

@@ -61,7 +61,7 @@ class Session:
         try:
             if self.daemon == "auto":
                 background.start(self.as_profile(), self.ask_passphrase, _AUTO_IDLE_S)
-            return self._attached() or await self._vault_or_late_daemon(online=online)
+            return self.attached() or await self._vault_or_late_daemon(online=online)
         except LocalError as error:
             raise VaultTrouble(str(error)) from None
 
@@ -69,12 +69,13 @@ class Session:
         try:
             return await self.open_vault(online=online)
         except LocalError:
-            attached = self._attached()  # to one that was starting, and has the vault now
+            attached = self.attached()  # to one that was starting, and has the vault now
             if attached is None:
                 raise
             return attached
 
-    def _attached(self) -> Client | None:
+    def attached(self) -> Client | None:
+        """Through the daemon; None: there is none, or none is wanted."""
         return None if self.daemon == "off" else remote.attach(self.folder)
 
     def as_profile(self) -> background.Profile:
