@@ -66,7 +66,12 @@ def test_proposals_by_reference(handshake: WireFormat) -> None:
     assert all(len(one.group.waiting) == 4 for one in people)
     sent = alice.commit()
     for one in (bob, carol, dora):
-        one.take(sent.commit)
+        staged = one.take(sent.commit)
+        assert isinstance(staged, mls.StagedCommit)
+        assert (staged.committer, staged.own, staged.external) == (0, False, False)
+        assert staged.removed == (3,)
+        assert [(index, leaf.credential.content) for index, leaf in staged.added] == [(3, b"eve")]
+        assert len(staged.proposals) == 4
     eve.join(sent.welcome)
     assert dora.group.removed
     agree([alice, bob, carol, eve])
@@ -98,6 +103,7 @@ def test_a_commit_waits_for_the_delivery_service() -> None:
     echo = ours.process(sent.commit)
     assert isinstance(echo, mls.StagedCommit)
     assert echo.own
+    assert (echo.committer, echo.proposals, echo.added, echo.removed) == (0, (), (), ())
     alice.group = echo.merge(NOW_S)
     bob.take(sent.commit)
     agree([alice, bob])

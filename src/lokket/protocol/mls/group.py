@@ -229,16 +229,50 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class StagedCommit:
-    """A commit that is verified and computed, and not entered. ``details`` is None for our own."""
+    """A commit that is verified and computed, and not entered.
+
+    Of our own, which we knew when it was made, ``proposals``, ``added`` and ``removed`` are empty.
+    """
 
     _before: GroupState = field(repr=False)
     _after: GroupState = field(repr=False)
     _replaced: Mapping[int, LeafNode | None] = field(repr=False)
-    details: Staged | None
+    _details: Staged | None = field(repr=False)
 
     @property
     def own(self) -> bool:
-        return self.details is None
+        """Whether it is the commit of ours that was pending."""
+        return self._details is None
+
+    @property
+    def committer(self) -> int:
+        """Leaf index; of a client who joined by an external commit, its new one."""
+        return self._before.leaf_index if self._details is None else self._details.committer
+
+    @property
+    def external(self) -> bool:
+        """Whether the committer joins by it."""
+        return self._details is not None and self._details.external
+
+    @property
+    def proposals(self) -> tuple[Proposed, ...]:
+        """What it commits, with authors, in its order."""
+        return () if self._details is None else self._details.proposals
+
+    @property
+    def authenticated_data(self) -> bytes:
+        return b"" if self._details is None else self._details.authenticated_data
+
+    @property
+    def added(self) -> tuple[tuple[int, LeafNode], ...]:
+        """(leaf index, leaf) of those whom Adds bring; an external committer is not among them."""
+        found = () if self._details is None else self._details.applied.added
+        return tuple((index, package.leaf_node) for index, package in found)
+
+    @property
+    def removed(self) -> tuple[int, ...]:
+        """The leaf indices of those who go."""
+        return () if self._details is None else self._details.applied.removed
 
     @property
     def removes_us(self) -> bool:
