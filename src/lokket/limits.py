@@ -87,6 +87,8 @@ DEAD_LETTERS_MAX: Final = 200  # of one cursor; the oldest go
 CHALLENGES_PER_SESSION_MAX: Final = 3  # sent in one session, or answered in it
 CHALLENGE_REPEAT_S: Final = 60  # unanswered for so long: asked again with the next message
 
+ALARM_DAYS: Final = 14  # an alarm stays in 'lokket doctor'
+
 # --- wire ---
 FRAME_MAX_BYTES: Final = 512 * 1024  # a full prekey batch: 128 pairs of 1.7 kB, signatures, manifest
 ENVELOPE_BODY_MAX_BYTES: Final = 96 * 1024
@@ -146,6 +148,7 @@ EVENTS_QUEUED_MAX: Final = 256  # between the socket and the driver; a full queu
 EVENTS_PER_COMMIT_MAX: Final = 32  # deliveries that share one transaction
 MEND_FIRST_S: Final = 0.05  # after a disk failed, until it is tried again; doubling
 MEND_LAST_S: Final = 2.0
+KEYRING_WAIT_S: Final = 2.0  # for the number of openings: one that asks somebody first is not waited for
 TIDY_IDLE_S: Final = 5  # without work, until the vault's log is cut
 
 # --- the daemon's socket (docs/using.md, "One vault, many programs") ---

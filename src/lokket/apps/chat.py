@@ -15,6 +15,7 @@ from lokket.apps.visible import visible
 from lokket.client.client import Client
 from lokket.client.happenings import Happening, HungUp, Offline, Stalled, Stopped
 from lokket.engine import events
+from lokket.engine.answers import ALARM_KINDS
 
 _EARLIER: Final = 20
 _SETTLE_S: Final = 10.0
@@ -75,6 +76,10 @@ class _Screen:
         who = f"you to {shown.petname}" if shown.outgoing else shown.petname
         self.show(message_lines(who, shown.text, shown.time_ms), "" if shown.outgoing else "cyan")
 
+    def notice(self, notice: events.TrustNotice) -> None:
+        self._out.record("trust", kind=notice.kind, petname=notice.petname, sentence=notice.sentence)
+        self.show(f"  ! {visible(notice.sentence)}", "yellow")
+
     def sent(self, mid: bytes) -> None:
         self._own.setdefault(mid, "queued")
 
@@ -101,6 +106,8 @@ async def _watch(client: Client, queue: asyncio.Queue[Happening], screen: _Scree
         last = waiting.order
     if last:
         await client.handled(last)
+    for alarm in await unshown_alarms(client):
+        screen.notice(alarm)
     while True:
         match await queue.get():
             case events.MessageShown(order=order) as shown if order > last:
@@ -112,12 +119,22 @@ async def _watch(client: Client, queue: asyncio.Queue[Happening], screen: _Scree
             case Stopped(sentence=sentence):
                 screen.show(f"  ! {visible(sentence)}", "red")
                 return
+            case events.TrustNotice() as notice:
+                screen.notice(notice)
+                if notice.kind in ALARM_KINDS:
+                    await client.perform(events.AlarmsShown())
             case HungUp(sentence=sentence) | Stalled(sentence=sentence):
-                screen.show(f"  ! {visible(sentence)}", "yellow")
-            case events.TrustNotice(sentence=sentence):
                 screen.show(f"  ! {visible(sentence)}", "yellow")
             case Offline(sentence=sentence):
                 screen.show(f"  ({visible(sentence)})", "dim")
+
+
+async def unshown_alarms(client: Client) -> list[events.TrustNotice]:
+    """What was noticed while nobody looked; it counts as shown from here on."""
+    waiting = [alarm for alarm in client.health().alarms if not alarm.shown]
+    if waiting:
+        await client.perform(events.AlarmsShown())
+    return [events.TrustNotice(alarm.kind, alarm.petname, alarm.sentence) for alarm in waiting]
 
 
 class TypedLines:

@@ -12,7 +12,7 @@ import typer
 from lokket import __version__, limits
 from lokket.apps import output
 from lokket.apps.command import command
-from lokket.apps.output import VaultTrouble
+from lokket.apps.output import VaultTrouble, clock
 from lokket.apps.session import Session
 from lokket.apps.visible import visible
 from lokket.client import vault_key
@@ -20,6 +20,7 @@ from lokket.client.client import Client
 from lokket.client.rpc import place
 from lokket.client.rpc.remote import DaemonClient
 from lokket.client.vault import DATABASE, require_cipher_sqlite
+from lokket.engine import events
 from lokket.errors import LocalError
 from lokket.system import now_ms
 
@@ -128,4 +129,9 @@ async def _account(client: Client, timeout_s: float) -> list[Finding]:
             Finding("held", True, f"messages kept aside: {reasons}; they heal or expire by themselves")
         )
     found += [Finding("warning", False, sentence) for sentence in health.warnings]
+    for alarm in health.alarms:
+        about = f"{alarm.petname}: {alarm.sentence}" if alarm.petname else alarm.sentence
+        bad = alarm.kind != "relay-restored"  # which is over by the time that it is told
+        found.append(Finding("alarm", not bad, f"{clock(alarm.time_ms)}: {about}"))
+    await client.perform(events.AlarmsShown())
     return found

@@ -91,6 +91,7 @@ class Session:
             allow_plaintext=self.allow_plaintext,
             ca=self.ca,
             wait_s=_LOCK_WAIT_S,
+            generation=vault_key.generation_of(self.folder),
         )
 
     async def create(self, protection: vault_key.Protection) -> direct.DirectClient:

@@ -18,6 +18,7 @@ from lokket.apps.visible import visible
 from lokket.client.client import Client
 from lokket.client.happenings import Happening, HungUp, Offline, Stalled, Stopped
 from lokket.engine import events
+from lokket.engine.answers import ALARM_KINDS
 from lokket.errors import LocalError
 
 _CATCH_UP_S: Final = 10.0
@@ -73,9 +74,11 @@ class _Printer:
 
     async def run(self, queue: asyncio.Queue[Happening], *, once: bool) -> None:
         await self._print_waiting()
+        await self._print(await chat.unshown_alarms(self._client))
         if once:
             await self._client.catch_up(_CATCH_UP_S)
             await self._print_waiting()
+            await self._print(await chat.unshown_alarms(self._client))
             return
         while self._left:
             batch = [await queue.get()]
@@ -112,6 +115,8 @@ class _Printer:
         if last > self._printed:
             self._printed = last
             await to_its_end(self._client.handled(last, self._cursor))
+        if any(isinstance(each, events.TrustNotice) and each.kind in ALARM_KINDS for each in batch):
+            await self._client.perform(events.AlarmsShown())
 
 
 async def to_its_end(work: Coroutine[Any, Any, None]) -> None:

@@ -8,7 +8,7 @@ import logging
 import ssl
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from lokket import limits
 from lokket.client import backup, relay_backups
@@ -39,6 +39,14 @@ _ELSEWHERE: Final[dict[str, Callable[..., Any]]] = {
 }
 
 
+class Generation(Protocol):
+    """A number outside the vault. Neither waits long nor fails; 0: nothing is known."""
+
+    def read(self) -> int: ...
+
+    def write(self, number: int) -> None: ...
+
+
 class DirectClient(Client):
     """Made by ``begin``. One per vault, in one event loop."""
 
@@ -56,6 +64,7 @@ class DirectClient(Client):
         self._tls = tls
         self._closed = False
         self._backing_up: asyncio.Task[None] | None = None
+        self._generation: Generation | None = None
 
     @classmethod
     async def begin(
@@ -69,8 +78,12 @@ class DirectClient(Client):
         ca: Path | None = None,
         wait_s: float = 0.0,
         surroundings: Surroundings | None = None,
+        generation: Generation | None = None,
     ) -> DirectClient:
-        """As ``Client.open``, always with the vault itself."""
+        """As ``Client.open``, always with the vault itself.
+
+        ``generation``: counts its openings outside of it, so that an older copy is noticed at once.
+        """
         around = surroundings or Surroundings()
         tls = trusting(ca) if ca is not None else None
         vault = open_vault(folder, key, create=create, wait_s=wait_s, vfs=around.vfs)
@@ -78,6 +91,8 @@ class DirectClient(Client):
         driver.start()
         client = cls(driver, around, allow_plaintext=allow_plaintext, tls=tls)
         try:
+            client._generation = generation
+            await client._count_opening()
             me = client.whoami()
             if online and me is not None:
                 client.go_online(me.origin)
@@ -95,6 +110,8 @@ class DirectClient(Client):
                     self._backing_up.cancel()
                     with contextlib.suppress(asyncio.CancelledError):
                         await self._backing_up
+                with contextlib.suppress(LocalError):  # the vault failed: there is nothing to count
+                    await self._count_opening()  # a copy that was made meanwhile is older, too
                 await self._driver.close()
             finally:
                 self._driver.vault.close()
@@ -263,6 +280,12 @@ class DirectClient(Client):
         return self._driver.vault.path.parent
 
     # --- inside ---
+
+    async def _count_opening(self) -> None:
+        if self._generation is not None:
+            for notice in await self.perform(events.VaultOpened(self._generation.read())):
+                if isinstance(notice, events.VaultGeneration):
+                    self._generation.write(notice.number)
 
     async def _back_up_daily(self) -> None:
         """While the client stays open: the automatic backup when it is due; one that fails is tried again."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import threading
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -32,6 +33,7 @@ KEY_FILE: Final = "vault.key"
 KEY_BYTES: Final = 32
 _FORMAT: Final = 1
 _SERVICE: Final = "lokket"
+_GENERATION: Final = " generation"  # behind a vault's id: how often it was opened
 _CHANGE_LOCK: Final = "vault.key.lock"
 _CHECK: Final = b"lokket vault key check"
 
@@ -158,7 +160,49 @@ def forget_key(folder: Path) -> None:
         record = _read(folder)
         if record["kind"] == "keyring":
             _forget_in_keyring(str(record["vault"]))
+            _forget_in_keyring(str(record["vault"]) + _GENERATION)
     (folder / KEY_FILE).unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, slots=True)
+class KeyringGeneration:
+    """How often the vault was opened, as the keyring knows it: an older copy of the folder lags behind.
+
+    A keyring that is locked, gone or asks somebody first is not waited for: then nothing is known.
+    """
+
+    vault_id: str
+
+    def read(self) -> int:
+        import keyring  # noqa: PLC0415
+
+        kept = _soon(lambda: keyring.get_password(_SERVICE, self.vault_id + _GENERATION))
+        return int(kept) if kept is not None and kept.isascii() and kept.isdigit() and len(kept) < 16 else 0
+
+    def write(self, number: int) -> None:
+        import keyring  # noqa: PLC0415
+
+        _soon(lambda: keyring.set_password(_SERVICE, self.vault_id + _GENERATION, str(number)))
+
+
+def generation_of(folder: Path) -> KeyringGeneration | None:
+    """None: this vault's key is in no keyring: there may be none, and no command waits to find out."""
+    record = _read(folder)
+    return KeyringGeneration(str(record.get("vault"))) if record.get("kind") == "keyring" else None
+
+
+def _soon(ask: Callable[[], str | None]) -> str | None:
+    """Its answer; None: it failed, or took too long."""
+    answers: list[str | None] = []
+
+    def run() -> None:
+        with contextlib.suppress(Exception):  # backends raise what they like; nothing hangs on the answer
+            answers.append(ask())
+
+    thread = threading.Thread(target=run, name="lokket-keyring", daemon=True)
+    thread.start()
+    thread.join(limits.KEYRING_WAIT_S)
+    return answers[0] if answers else None
 
 
 def _check(key: bytes) -> str:

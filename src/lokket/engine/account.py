@@ -272,7 +272,7 @@ def _check_history(step: Step, account: Account, reply: api.LoggedIn) -> Account
     earlier, last = account.nonces[:-1], reply.last_nonce
     if last is not None and last not in earlier:
         account = msgspec.structs.replace(account, nonces=(last, account.nonces[-1]), confirmed=0)
-        return _vault_restored(step, account)
+        return vault_restored(step, account)
     if account.confirmed and last not in earlier[account.confirmed - 1 :]:
         _relay_restored(step)
     return account
@@ -292,7 +292,7 @@ def _relay_restored(step: Step) -> None:
     )
 
 
-def _vault_restored(step: Step, account: Account) -> Account:
+def vault_restored(step: Step, account: Account) -> Account:
     """Somebody logged in with our keys whom we do not remember: drop every key that may be used twice."""
     for table in (SESSION, PREKEY, BATCH):
         for key, _ in list(step.tx.scan(table)):

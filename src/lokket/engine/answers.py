@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,20 @@ class MessageView:
     seq: int
 
 
+ALARM_KINDS: Final = frozenset({"clone-alarm", "restored", "relay-restored", "forked"})
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmView:
+    """A ``TrustNotice`` of one of these kinds; ``shown``: to the person, some time."""
+
+    kind: str
+    petname: str
+    sentence: str
+    time_ms: int
+    shown: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Health:
     """``held``: reason code and count of what waits or is in quarantine."""
@@ -69,6 +84,7 @@ class Health:
     prekey_pairs: int
     list_expires_s: int
     warnings: tuple[str, ...]
+    alarms: tuple[AlarmView, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -250,6 +250,18 @@ class MarkRead:
 
 
 @dataclass(frozen=True, slots=True)
+class VaultOpened:
+    """Before anything else. ``floor``: the number of ``VaultGeneration`` that is kept outside; 0: none is."""
+
+    floor: int
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmsShown:
+    """The person was shown every alarm there is."""
+
+
+@dataclass(frozen=True, slots=True)
 class HandledNotices:
     """Everything up to this notice was taken care of by who reads at ``cursor``; "": the person's own."""
 
@@ -331,6 +343,8 @@ Command: TypeAlias = (
     | AcceptAdmin
     | CancelAdmin
     | MarkRead
+    | VaultOpened
+    | AlarmsShown
     | HandledNotices
     | OpenCursor
     | CloseCursor

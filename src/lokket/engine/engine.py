@@ -14,6 +14,7 @@ from lokket import limits
 from lokket.crypto.entropy import Entropy
 from lokket.engine import (
     account,
+    alarms,
     archive,
     backups,
     contacts,
@@ -65,6 +66,7 @@ class Engine:
         self._look_at_clock(step)
         self._decide(step, event)
         self._settle(step)
+        alarms.keep(step)
         return step.effects
 
     def _look_at_clock(self, step: Step) -> None:
@@ -191,13 +193,15 @@ _COMMANDS: Final[dict[type, Callable[[Step, Any], None]]] = {
     events.AcceptAdmin: handover.accept,
     events.CancelAdmin: handover.cancel,
     events.MarkRead: reading.mark,
+    events.AlarmsShown: alarms.shown,
     events.HandledNotices: cursors.handled,
     events.OpenCursor: cursors.open_cursor,
     events.CloseCursor: cursors.close_cursor,
     events.GiveUpNotice: cursors.give_up,
     events.ForgetDeadLetter: cursors.forget,
 }
-_FIRST_COMMANDS: Final[dict[type, Callable[[Step, Any], None]]] = {  # in a vault without an account
+_FIRST_COMMANDS: Final[dict[type, Callable[[Step, Any], None]]] = {  # also in a vault without an account
+    events.VaultOpened: alarms.opened,
     events.CreateAccount: account.create,
     events.JoinAsDevice: devices.join,
     events.LinkDevice: linking.join,

@@ -256,6 +256,13 @@ class Imported:
 
 
 @dataclass(frozen=True, slots=True)
+class VaultGeneration:
+    """How often the vault was opened: to be kept outside of it, for the next ``VaultOpened``."""
+
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
 class AccountDeleted:
     """The relay knows the account no longer."""
 
@@ -293,6 +300,7 @@ Notice: TypeAlias = (
     | PrekeysPublished
     | AccountDeleted
     | BackupBegun
+    | VaultGeneration
     | Imported
     | TrustNotice
 )

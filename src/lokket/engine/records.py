@@ -281,6 +281,16 @@ class BackupState(Record, frozen=True):
     blobs: tuple[bytes, ...] = ()  # ids of those that this device has at the relay, oldest first
 
 
+class Alarm(Record, frozen=True):
+    """A ``TrustNotice`` that the person must have seen."""
+
+    kind: str
+    petname: str
+    sentence: str
+    time_ms: int
+    shown: bool = False
+
+
 class NoticeRow(Record, frozen=True):
     """A shown message that no caller has handled yet: its key in MESSAGE."""
 

@@ -6,7 +6,7 @@ import uuid
 from collections import Counter
 
 from lokket import limits
-from lokket.engine import backups, book, cursors, devices, reading, sessions, siblings
+from lokket.engine import alarms, backups, book, cursors, devices, reading, sessions, siblings
 from lokket.engine import history as history_room
 from lokket.engine.answers import ContactView, DeviceView, Health, Me, MessageView, TransferView
 from lokket.engine.records import Contact, HeldEnvelope, Message, OutboxRow, load, rows
@@ -179,4 +179,5 @@ def health(tx: Transaction, now_ms: int) -> Health:
         prekey_pairs=len(list(tx.scan(PREKEY, b"o"))),
         list_expires_s=expires_s,
         warnings=tuple(warnings),
+        alarms=alarms.known(tx, now_ms),
     )

@@ -30,41 +30,15 @@ from lokket.client.vault_key import (
 )
 from lokket.errors import LocalError
 from tests.support.entropy import SeededEntropy
+from tests.support.keyrings import Drawer, in_place
 
 ENTROPY = SeededEntropy("vault key")
 PASSPHRASE = "correct horse battery staple"
 
 
-class Drawer(keyring.backend.KeyringBackend):
-    """A keyring in memory. ``locked``: as a desktop's is before the login."""
-
-    priority = 5.0  # type: ignore[assignment]
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.kept: dict[tuple[str, str], str] = {}
-        self.locked = False
-
-    def get_password(self, service: str, username: str) -> str | None:
-        if self.locked:
-            raise keyring.errors.KeyringLocked
-        return self.kept.get((service, username))
-
-    def set_password(self, service: str, username: str, password: str) -> None:
-        self.kept[service, username] = password
-
-    def delete_password(self, service: str, username: str) -> None:
-        del self.kept[service, username]
-
-
 @pytest.fixture
 def drawer(monkeypatch: pytest.MonkeyPatch) -> Drawer:
-    made = Drawer()
-    monkeypatch.setattr(keyring, "get_keyring", lambda: made)
-    monkeypatch.setattr(keyring, "get_password", made.get_password)
-    monkeypatch.setattr(keyring, "set_password", made.set_password)
-    monkeypatch.setattr(keyring, "delete_password", made.delete_password)
-    return made
+    return in_place(monkeypatch)
 
 
 @pytest.fixture

@@ -240,6 +240,7 @@ COMMANDS: Final[dict[str, type[Any]]] = {
     "give_up": commands.GiveUpNotice,
     "forget_dead_letter": commands.ForgetDeadLetter,
     "mark_read": commands.MarkRead,
+    "alarms_shown": commands.AlarmsShown,
     "add_contact": commands.AddContact,
     "accept_contact": commands.AcceptContact,
     "verify_contact": commands.MarkVerified,
