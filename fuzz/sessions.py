@@ -44,9 +44,29 @@ def decode_protobuf(data: bytes) -> object:
     return fields
 
 
+class _General(messages.SignalMessage):
+    """Read by the general decoder alone."""
+
+    __slots__ = ()
+
+    def _read_usual(self, body: bytes, end: int) -> bool:
+        return False
+
+
 def decode_signal_message(data: bytes) -> object:
+    """The short way for the usual layout and the general decoder read the same, or both refuse."""
+    try:
+        general = _General(data)
+    except RemoteError as refusal:
+        try:
+            messages.SignalMessage(data)
+        except RemoteError:
+            raise refusal from None
+        raise AssertionError("the short way reads what the general decoder refuses") from None
     message = messages.SignalMessage(data)
     assert message.authenticated + message.mac == data
+    for field in messages.SignalMessage.__slots__:
+        assert getattr(message, field) == getattr(general, field), field
     return message
 
 

@@ -14,6 +14,8 @@ from tests.house import diagrams
 from tests.house.tree import ROOT
 
 CHECKS = ROOT / "docs" / "library" / "checks.md"
+SEALED = ROOT / "docs" / "library" / "sealed.md"
+SEALING = ("protocol/sealed.py", "protocol/certificates.py", "protocol/sender_keys.py")
 REFUSING = ("protocol/pairwise", "errors.py", "crypto/primitives.py")
 _CODE = re.compile(r"\bcode ?= ?\"([a-z-]+)\"")
 _NOT_A_CHECK = {"refused", "undecryptable"}  # the bases: every check has a word of its own
@@ -26,20 +28,29 @@ def test_a_drawing_is_what_the_code_says(name: str) -> None:
 
 
 def test_every_refusal_is_explained() -> None:
-    explained = {
+    assert explained(CHECKS) == codes(REFUSING) - _NOT_A_CHECK
+
+
+def test_every_refusal_of_sealed_sender_is_explained() -> None:
+    assert explained(SEALED) == codes(SEALING) - explained(CHECKS) - {"unknown-kind"}
+
+
+def explained(document: Path) -> set[str]:
+    """The codes in the first column of its table."""
+    return {
         code
-        for line in CHECKS.read_text(encoding="utf-8").splitlines()
+        for line in document.read_text(encoding="utf-8").splitlines()
         if line.startswith("| `") and "| Refused |" not in line
         for code in re.findall(r"`([a-z-]+)`", line.split("|")[1])
     }
-    assert explained == codes() - _NOT_A_CHECK
 
 
-def codes() -> set[str]:
+def codes(places: tuple[str, ...]) -> set[str]:
+    """The codes that these files refuse with."""
     source = ROOT / "src" / "lokket"
     files = [
         path
-        for place in REFUSING
+        for place in places
         for path in (
             sorted((source / place).rglob("*.py")) if (source / place).is_dir() else [source / place]
         )
