@@ -80,6 +80,38 @@ def test_proposals_by_reference(handshake: WireFormat) -> None:
     assert alice.group.context.extensions
 
 
+def test_a_commit_leaves_out_what_it_cannot_take() -> None:
+    alice, bob, carol = crowd(["alice", "bob", "carol"])
+    bob.psks[b"bob's"] = b"known to bob alone"
+    unknown = mls.PreSharedKeyID(mls.ExternalPSK(b"bob's"), bytes(32))
+    late, dora = Client("late"), Client("dora")
+    for author, proposal in (
+        (bob, mls.PreSharedKey(unknown)),
+        (bob, mls.Remove(0)),
+        (bob, mls.Remove(2)),
+        (carol, mls.Remove(2)),
+        (bob, add(late.package())),
+        (carol, add(late.packages[0])),
+        (carol, mls.ReInit(b"next", MLS10, 1, ())),
+        (carol, add(dora.package())),
+    ):
+        author.group, message = author.group.propose(proposal, NOW_S, author.entropy)
+        for one in (alice, bob, carol):
+            if one is not author:
+                one.take(message)
+    after_all = NOW_S + alice.settings.key_package_s + 1
+    expired, _ = alice.group.commit(after_all, alice.entropy)
+    assert expired.merge_pending(after_all).member_count == 2
+    sent = alice.commit()
+    staged = bob.take(sent.commit)
+    assert isinstance(staged, mls.StagedCommit)
+    kinds = [type(one.proposal).__name__ for one in staged.proposals]
+    assert sorted(kinds) == ["Add", "Add", "Remove"]
+    for one in (late, dora):
+        one.join(sent.welcome)
+    agree([alice, bob, late, dora])
+
+
 def test_a_commit_waits_for_the_delivery_service() -> None:
     alice, bob = crowd(["alice", "bob"])
     ours, sent = alice.group.commit(NOW_S, alice.entropy)

@@ -43,8 +43,16 @@ from lokket.protocol.mls.proposals import (
 from lokket.protocol.mls.proposed import Proposed
 from lokket.protocol.mls.receiving import keep_proposal, proposal_changes
 from lokket.protocol.mls.settings import FindPSK, Identity, Settings
-from lokket.protocol.mls.structs import LeafNode, UpdateSource
-from lokket.protocol.mls.transition import Ingredients, Next, ask, find_psks, next_epoch, provisional_context
+from lokket.protocol.mls.structs import LeafNode, Lifetime, UpdateSource
+from lokket.protocol.mls.transition import (
+    Ingredients,
+    Next,
+    ask,
+    find_psk,
+    find_psks,
+    next_epoch,
+    provisional_context,
+)
 from lokket.protocol.mls.validation import check_support, check_unique
 from lokket.protocol.mls.welcoming import InfoOptions, make_group_info, seal_welcome
 
@@ -162,9 +170,9 @@ def _ground(state: GroupState, now_s: int) -> Ground:
 # --- commits ---
 
 
-def choose(state: GroupState) -> list[Proposed]:
+def choose(state: GroupState, now_s: int) -> list[Proposed]:
     """The waiting proposals that we may commit: of two that exclude each other, one (section 12.2)."""
-    waiting = list(state.proposals.values())
+    waiting = [one for one in state.proposals.values() if _committable(state, one.proposal, now_s)]
     leaving = {one.proposal.removed for one in waiting if isinstance(one.proposal, Remove)}
     chosen: dict[object, Proposed] = {}
     for one in waiting:
@@ -189,6 +197,24 @@ def choose(state: GroupState) -> list[Proposed]:
     return list(chosen.values()) if chosen or reinit is None else [reinit]
 
 
+def _proposed(state: GroupState) -> set[AnyProposal]:
+    return {one.proposal for one in state.proposals.values()}
+
+
+def _committable(state: GroupState, proposal: AnyProposal, now_s: int) -> bool:
+    """Whether it is still good: an Add in its lifetime and of nobody who is here, a key that we have."""
+    if isinstance(proposal, Add):
+        leaf = proposal.key_package.leaf_node
+        lifetime = leaf.source
+        if not isinstance(lifetime, Lifetime) or not lifetime.not_before <= now_s <= lifetime.not_after:
+            return False
+        here = state.tree.signing_leaves(leaf.signature_key)
+        return not here or {Remove(index) for index in here} <= _proposed(state)
+    if isinstance(proposal, PreSharedKey):
+        return find_psk(state.settings, state, proposal.psk) is not None
+    return True
+
+
 def commit(
     state: GroupState,
     by_value: Sequence[AnyProposal],
@@ -206,7 +232,7 @@ def commit(
     own, settings = Member(state.leaf_index), state.settings
     if state.pending is not None:
         raise LocalError("a commit of ours is pending: merge or discard it first")
-    proposals = choose(state) if options.waiting else []
+    proposals = choose(state, now_s) if options.waiting else []
     proposals += [Proposed(one, own, None, options.authenticated_data) for one in by_value]
     try:
         check_list(proposals, state.leaf_index, _ground(state, now_s))

@@ -22,6 +22,9 @@ class ChangeKind(Enum):
 class LeafChange:
     """One question. ``leaf`` is None for an external sender, ``before`` where no leaf stood.
 
+    Where a client adds itself and takes away a leaf (resync), ``before`` is that leaf: section 12.4.3.2 asks
+    that both are one client's, which the application alone can tell.
+
     ``authenticated_data`` is that of the commit or proposal which makes the change, empty for ``FOUND``.
     """
 

@@ -16,7 +16,7 @@ from lokket.protocol.mls import key_schedule
 from lokket.protocol.mls.credentials import ChangeKind, LeafChange
 from lokket.protocol.mls.group_state import Epoch, GroupState
 from lokket.protocol.mls.messages import AuthenticatedContent
-from lokket.protocol.mls.proposals import PSK, ExternalPSK, PreSharedKeyID
+from lokket.protocol.mls.proposals import PreSharedKeyID, ResumptionPSK
 from lokket.protocol.mls.psk import psk_secret
 from lokket.protocol.mls.ratchet_tree import RatchetTree
 from lokket.protocol.mls.rules import Rule
@@ -99,19 +99,23 @@ def find_psks(
     """The psk_secret of these ids; ``state`` gives its own group's resumption keys. RuleBroken: one lacks."""
     found = []
     for one in psks:
-        secret = _own_resumption(state, one.psk)
-        if secret is None:
-            secret = settings.find_psk(one.psk)
+        secret = find_psk(settings, state, one)
         if secret is None:
             PSKS_KNOWN.broken()
         found.append((one, secret))
     return psk_secret(suite, found)
 
 
-def _own_resumption(state: GroupState | None, psk: PSK) -> bytes | None:
-    if state is None or isinstance(psk, ExternalPSK) or psk.psk_group_id != state.context.group_id:
-        return None
-    return state.resumption.get(psk.psk_epoch)
+def find_psk(settings: Settings, state: GroupState | None, psk: PreSharedKeyID) -> bytes | None:
+    """The group's own resumption key, or what the application has."""
+    named, secret = psk.psk, None
+    if (
+        state is not None
+        and isinstance(named, ResumptionPSK)
+        and named.psk_group_id == state.context.group_id
+    ):
+        secret = state.resumption.get(named.psk_epoch)
+    return settings.find_psk(named) if secret is None else secret
 
 
 # --- what the application is asked (section 5.3.1) ---
