@@ -1,7 +1,8 @@
 """Every pair of wrong clocks, jumping in mid-run: nothing is lost, and it ends when they are right.
 
 A device and a relay that are wrong alike for hours are not told from right ones: what they hold expires,
-and its sender is told; here they never agree on a wrong time. The random worlds of the profiles ``clocks`` and ``decades`` jump at any time; this is the table of corners.
+and its sender is told; here they never agree on a wrong time. The random worlds of the profiles ``clocks``
+and ``decades`` jump at any time; this is the table of corners.
 """
 
 from __future__ import annotations
