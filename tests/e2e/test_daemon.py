@@ -240,8 +240,8 @@ def test_a_vault_under_a_passphrase_is_open_to_its_owner(two: Place) -> None:
     os.write(writing, b"a long passphrase\n" * 2)
     os.close(writing)
     carol = Machine(two.bob.home.parent / "carol")
-    options = {"pass_fds": (reading,)}
-    joined = carol.run("join", link, "--passphrase-fd", str(reading), "--json", **options)
+    arguments = ("join", link, "--inviter", "alice", "--passphrase-fd", str(reading))
+    joined = carol.run(*arguments, pass_fds=(reading,))
     assert joined.returncode == 0, joined.stderr
     assert carol.run("contacts").returncode == 4
     os.close(reading)

@@ -71,12 +71,15 @@ class Command:
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    """It, and what it started, if it is still there."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
+    """It, and where the system can tell, what it started, if it is still there."""
+    for name in ("SIGTERM", "SIGKILL"):
         if process.returncode is not None:
             return
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, number)
+            if hasattr(os, "killpg"):
+                os.killpg(process.pid, getattr(signal, name))
+            else:
+                process.kill()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_GRACE_S):
                 await process.wait()

@@ -174,6 +174,23 @@ class Client(ABC):
 
     # --- account ---
 
+    async def create_account(
+        self,
+        link: str = "",
+        name: str | None = None,
+        *,
+        origin: str = "",
+        relay_key: bytes = b"",
+        on_code: Callable[[str], None] | None = None,
+        timeout_s: float = 30.0,
+    ) -> Created:
+        """Make keys and account and register it at the link's relay, or at an open relay's ``origin``.
+
+        ``on_code`` is given the recovery code as soon as the keys are in the vault. NotReached: the account
+        exists and registers when the relay is back. LocalError: a bad link, or the relay refused.
+        """
+        raise LocalError("a daemon serves this profile, so it has an account: choose another folder")
+
     async def delete_account(self, timeout_s: float = 30.0) -> None:
         """Until the relay has forgotten the account. LocalError: another device holds the account key.
 

@@ -169,11 +169,6 @@ class DirectClient(Client):
         on_code: Callable[[str], None] | None = None,
         timeout_s: float = 30.0,
     ) -> Created:
-        """Make keys and account and register it at the link's relay, or at an open relay's ``origin``.
-
-        ``on_code`` is given the recovery code as soon as the keys are in the vault. NotReached: the account
-        exists and registers when the relay is back. LocalError: a bad link, or the relay refused.
-        """
         where = identity.Invite.parse(link).origin if link else origin
         code = identity.new_recovery_code(self._surroundings.entropy)
         async with self.listening() as queue:

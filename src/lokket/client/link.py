@@ -88,8 +88,7 @@ class Link:
     async def close(self) -> None:
         self.over = True
         self._writer.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._writer
+        await asyncio.wait({self._writer})  # whoever is told to stop while it waits here does stop
         with contextlib.suppress(Unreachable, TimeoutError, OSError):
             await self._connection.close()
 

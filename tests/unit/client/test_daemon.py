@@ -7,6 +7,7 @@ import json
 import os
 import socket
 import stat
+from base64 import b64encode
 from collections import deque
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from lokket.client.happenings import Stopped
 from lokket.client.rpc import place, remote, table, typed
 from lokket.engine import archive, backups, cursors, events, views
 from lokket.errors import LocalError, RemoteError
+from lokket.wire import api
 from tests.support.client import Town, town
 from tests.support.daemon import elsewhere, served, short_folder, wire
 
@@ -496,6 +498,8 @@ def test_errors_come_through_as_what_they_are(play: Play) -> None:
                 await client.add_contact("x", link="lokket:invite#Iabc")
             with pytest.raises(NotReached):
                 await client.ask(events.MarkRead("alice"), lambda seen: None, 0.1)
+            with pytest.raises(LocalError, match="choose another folder"):
+                await client.create_account("")
             with pytest.raises(LocalError, match="choose another --profile"):
                 await client.perform(events.CreateAccount("", None))
             with pytest.raises(LocalError, match="does not answer this question"):
@@ -503,6 +507,23 @@ def test_errors_come_through_as_what_they_are(play: Play) -> None:
 
         async with served(bob, folder):
             await elsewhere(folder, work)
+
+    play(body)
+
+
+def test_only_requests_for_files_go_past_the_engine(play: Play) -> None:
+    async def body(home: Town, alice: Client, bob: Client, folder: Path) -> None:
+        async def files(client: Client) -> api.Reply:
+            return await client.exchange(api.ListBlobs(), 20)
+
+        async with served(bob, folder), wire(folder) as caller:
+            assert await elsewhere(folder, files) == api.Blobs(())
+            for request in (api.Ping(), api.DeleteAccount(b"signature"), api.Acknowledge((bytes(16),))):
+                frame = b64encode(api.encode(api.ClientFrame(1, request))).decode()
+                answer = await caller.request("exchange", frame=frame, timeout_s=1)
+                assert answer["error"]["code"] == table.FAILED
+            answer = await caller.request("exchange", frame="AAAA", timeout_s=1)
+            assert answer["error"]["code"] == table.REFUSED
 
     play(body)
 

@@ -12,6 +12,7 @@ import pytest
 from lokket import limits
 from lokket.client import driver as driver_module
 from lokket.client.driver import Driver, HungUp, Offline, Stopped
+from lokket.client.link import Link
 from lokket.client.transport import Unreachable
 from lokket.client.vault import Transaction, Vault, open_vault
 from lokket.crypto.entropy import Entropy
@@ -461,3 +462,38 @@ def test_who_waits_when_the_client_closes_is_told(tmp_path: Path) -> None:
                 await made.driver.command(events.CreateInvite())
 
     asyncio.run(run())
+
+
+class _SlowToCancel:
+    """A connection whose writing takes a moment to be given up."""
+
+    def __init__(self) -> None:
+        self.let_go = asyncio.Event()
+
+    async def receive(self) -> bytes:
+        return await asyncio.Future()
+
+    async def send(self, frame: bytes) -> None:
+        try:
+            await asyncio.Future()
+        finally:
+            await self.let_go.wait()
+
+    async def close(self) -> None:
+        pass
+
+
+def test_who_is_told_to_stop_while_a_link_closes_does_stop() -> None:
+    async def body() -> None:
+        connection = _SlowToCancel()
+        link = Link(connection)
+        link.call("ping", api.Ping())
+        await asyncio.sleep(0)
+        closing = asyncio.create_task(link.close())
+        await asyncio.sleep(0)
+        closing.cancel()
+        connection.let_go.set()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+
+    asyncio.run(body())
