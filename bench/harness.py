@@ -14,7 +14,7 @@ from typing import Any, Final
 
 CHAIN: Final = int(os.environ.get("BENCH_CHAIN", "1000"))
 """Messages of a chain; the tests set a small one."""
-MEMBERS: Final = int(os.environ.get("BENCH_MEMBERS", "1000"))
+MEMBERS: Final = int(os.environ.get("BENCH_MEMBERS", "300"))
 SETUPS: Final = max(2, CHAIN // 10)
 MISSING: Final = 3
 """Exit status of a driver whose library is not installed."""

@@ -14,7 +14,7 @@ const signal = await import(pathToFileURL(path.join(base, 'dist/index.js'))).cat
 });
 const { version } = createRequire(import.meta.url)(path.join(base, 'package.json'));
 const CHAIN = Number(process.env.BENCH_CHAIN ?? 1000);
-const MEMBERS = Number(process.env.BENCH_MEMBERS ?? 1000);
+const MEMBERS = Number(process.env.BENCH_MEMBERS ?? 300);
 const SETUPS = Math.max(2, Math.floor(CHAIN / 10));
 const text = new Uint8Array(randomBytes(100));
 

@@ -175,7 +175,7 @@ class MLKEMKeyPair:
 def verify_ed25519(public: bytes, signature: bytes, message: bytes) -> None:
     """SignatureRefused unless ``signature`` is valid. The key must have passed ``check_ed25519_public``."""
     try:
-        Ed25519PublicKey.from_public_bytes(public).verify(signature, message)
+        _load_ed25519(public).verify(signature, message)
     except (InvalidSignature, ValueError):
         raise SignatureRefused("an Ed25519 signature does not verify") from None
 
@@ -199,6 +199,12 @@ def check_mldsa_public(level: int, public: bytes) -> None:
 def _load_x25519(public: bytes) -> X25519PublicKey:
     """A handshake and a DH step use each of their keys two or three times. ValueError: not 32 bytes."""
     return X25519PublicKey.from_public_bytes(public)
+
+
+@lru_cache(maxsize=64)
+def _load_ed25519(public: bytes) -> Ed25519PublicKey:
+    """A bundle has two signatures of one key. ValueError: not 32 bytes."""
+    return Ed25519PublicKey.from_public_bytes(public)
 
 
 @lru_cache(maxsize=4096)
