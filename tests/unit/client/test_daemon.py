@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import os
 import socket
@@ -11,14 +12,15 @@ from base64 import b64encode
 from collections import deque
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from lokket import limits
+from lokket.client import happenings
 from lokket.client.client import Client, NotReached
 from lokket.client.happenings import Stopped
-from lokket.client.rpc import place, remote, table, typed
+from lokket.client.rpc import place, remote, table, told, typed
 from lokket.engine import archive, backups, cursors, events, views
 from lokket.errors import LocalError, RemoteError
 from lokket.wire import api
@@ -644,9 +646,13 @@ def test_it_ends_when_nobody_came_for_long(play: Play) -> None:
 # --- the table ---
 
 
-def test_every_method_of_the_table_is_known_to_both_sides() -> None:
-    from typing import get_args
+def test_every_happening_has_a_name_on_the_socket() -> None:
+    own = {kind for kind in vars(happenings).values() if dataclasses.is_dataclass(kind)}
+    assert len(own) > 2
+    assert set(told._KINDS.values()) == own | set(get_args(events.Notice))
 
+
+def test_every_method_of_the_table_is_known_to_both_sides() -> None:
     first = {events.CreateAccount, events.JoinAsDevice, events.LinkDevice, events.RecoverAccount}
     first.add(events.VaultOpened)  # said by who opens it
     first |= {events.VaultOpened}  # by whoever opens the vault, which is the daemon itself
