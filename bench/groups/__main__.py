@@ -7,6 +7,7 @@ disturbs a step only ever adds to it.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import os
@@ -35,6 +36,8 @@ BARS: Final = (
 """Workload, peer, and the ratio at 1,000 members that lokket shall not exceed."""
 GROWTH: Final = ("process_commit", "application_encrypt", "application_decrypt")
 """What shall grow no faster than the logarithm of the members, from 100 to the most."""
+SLOW: Final = ("ts-mls",)
+"""Who leaves after the rounds of all, so that the others take more of them: a step of theirs is a blink."""
 PEER_MOST: Final = {"ts-mls": 1_000}  # above, one step of its takes ten seconds and more
 BULK_MOST: Final = {"mls-rs": 1_000}  # above, half a minute; it joins and follows larger groups all the same
 
@@ -86,6 +89,8 @@ class Shared:
             self.world.warm()
         self.makers = makers
         self.clients: dict[str, Driver] = {}
+        self.names = itertools.count()  # mls-rs takes no name twice
+        self.removed = 0  # of the members at odd places, from the left
 
     def at(self, workload: str) -> str:
         return f"{workload}@{self.size}"
@@ -116,7 +121,7 @@ class Shared:
         """Commits of other members; in a tree that is warm, of one that is far from all clients."""
         for number in range(count):
             others = len(self.world.packages) - 1
-            leaf = 1 + (others // 3 + 2 * number) % others
+            leaf = 2 + 2 * ((others // 3 + number) % (others // 2))
             self.everyone(self.world.commit_of(leaf), workload)
             ours = self.clients[OURS]
             assert isinstance(ours, Lokket)
@@ -135,16 +140,16 @@ class Shared:
 
     def change(self, count: int) -> None:
         """Every client adds one and removes one, everyone else follows."""
-        for number in range(count):
+        for _ in range(count):
             for driver, client in self.clients.items():
-                commit, took = client.add(key_package(f"added {driver} {number}").message)
+                commit, took = client.add(key_package(f"added {next(self.names)}").message)
                 self.least.time(driver, self.at("add_one"), took)
                 self.least.size(driver, self.at("add_one"), len(commit))
                 self.world.process(commit)
                 self.everyone(commit, "process_add", driver)
-                leaf = 1 + 2 * (number * len(self.clients) + list(self.clients).index(driver))
-                if leaf < len(self.world.packages):
-                    self._remove(driver, client, leaf)
+                if self.removed + 2 < len(self.world.packages):
+                    self.removed += 2
+                    self._remove(driver, client, self.removed - 1)
 
     def _remove(self, driver: str, client: Driver, leaf: int) -> None:
         message = self.world.say(leaf, b"the last word")
@@ -181,6 +186,12 @@ def measure(size: int, makers: Makers, count: int, least: Least) -> None:
     warm.renew(count)
     warm.follow("process_commit", 3 * count)
     warm.talk(5 * count)
+    warm.change(min(count, 3))
+    for driver in SLOW:
+        warm.clients.pop(driver, None)
+    warm.renew(count)
+    warm.follow("process_commit", 10 * count)
+    warm.talk(10 * count)
     warm.change(min(count, 3))
 
 
