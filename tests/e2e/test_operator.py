@@ -97,8 +97,12 @@ def test_a_relay_that_lost_an_hour_gets_it_back(
     config.write_text("open = true\n")
     relay.serving = relay.start("serve", "--port", str(relay.port), "--config", str(config), "--json")
     relay.serving.record("relay")
-    alice.json("listen", "--once")
+    told = [record for record in alice.json("listen", "--once") if record["type"] == "trust"]
+    assert [record["kind"] for record in told] == ["relay-restored"]
+    assert "restored from a backup" in told[0]["sentence"]
     assert texts(bob.json("listen", "--once")) == ["on the relay when it burnt"]
+    checks = {check["name"]: check for check in bob.json("doctor")}
+    assert "restored from a backup" in checks["alarm"]["sentence"]
     bob.json("listen", "--once")
     alice.json("listen", "--once")
     states = {record["text"]: record["state"] for record in alice.json("history", "bob")}

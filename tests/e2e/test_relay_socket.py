@@ -18,13 +18,15 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from lokket import limits
+from lokket.client.direct import DirectClient
 from lokket.errors import LocalError
 from lokket.protocol import identity
 from lokket.relay.app import Running, build, serve
-from lokket.relay.config import RelayConfig
+from lokket.relay.config import EVERYONE, RelayConfig
 from lokket.relay.explain import NOT_HELD, explain_data
 from lokket.system import now_ms
 from lokket.wire import api
+from tests.support.machine import RelayMachine, machines
 from tests.support.served import LONG_S, Wire, get, person, served, wire
 
 ROOT = Path(__file__).parent.parent.parent
@@ -264,6 +266,39 @@ async def test_stopping_closes_sockets_as_going_away() -> None:
         assert await one.closed() == 1001
         assert await two.closed() == 1001
         await stack.aclose()
+
+
+async def test_a_relay_that_is_told_to_stop_says_so_to_every_socket(tmp_path: Path) -> None:
+    """As a process: SIGTERM, 1001, exit code 0."""
+    with machines(tmp_path) as (relay,):
+        assert isinstance(relay, RelayMachine)
+        await asyncio.to_thread(relay.serve)
+        async with connect(f"ws://127.0.0.1:{relay.port}/v1", compression=None) as one:
+            assert isinstance(api.decode_relay_frame(bytes(await one.recv())).message, api.Hello)
+            assert await asyncio.to_thread(relay.serving.stop) == 0
+            async for frame in one:  # until it is closed
+                assert isinstance(api.decode_relay_frame(bytes(frame)).message, api.Closing)
+            assert one.close_code == 1001
+
+
+@pytest.mark.attack(117)
+@pytest.mark.parametrize("versions", [(1, 2), (2, 3)])
+async def test_a_client_meets_a_newer_relay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, versions: tuple[int, ...]
+) -> None:
+    """One that still speaks the client's version serves it; one that does not is left with a sentence."""
+    monkeypatch.setattr(api, "PROTOCOL_VERSIONS", versions)
+    async with served(RelayConfig(open=True, port=0, admission=EVERYONE)) as running:
+        client = await DirectClient.begin(tmp_path / "vault", bytes(32), create=True)
+        try:
+            making = client.create_account(name="a", origin=running.origin, relay_key=running.relay_key)
+            if api.PROTOCOL_VERSION in versions:
+                assert (await making).name == "a"
+            else:
+                with pytest.raises(LocalError, match="update the older side"):
+                    await making
+        finally:
+            await client.close()
 
 
 async def test_the_first_members_invite_comes_with_the_start(tmp_path: Path) -> None:

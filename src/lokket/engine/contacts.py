@@ -260,6 +260,7 @@ def _decide(step: Step, petname: str, *, barred: bool) -> Contact:
 def rename(step: Step, command: RenameContact) -> None:
     contact = book.named(step.tx, command.petname)
     book.check_petname(step.tx, command.new_petname)
+    contact = msgspec.structs.replace(contact, named_ms=max(step.now_ms, contact.named_ms + 1))
     outbox.share(step, book.rename(step.tx, contact, command.new_petname, auto_named=False))
 
 

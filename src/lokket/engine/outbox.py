@@ -167,6 +167,7 @@ def share(step: Step, contact: Contact, only_device: bytes = b"") -> None:
         accepted=contact.status == "accepted",
         barred=contact.barred,
         barred_ms=contact.barred_ms,
+        named_ms=contact.named_ms,
     )
     for device_hash, _ in own_state(account).listed:
         if device_hash != account.device_hash and only_device in (b"", device_hash):

@@ -138,6 +138,7 @@ class Contact(Record, frozen=True):
     barred: bool = False
     barred_ms: int = 0  # when the person last said so, or took it back
     read_ms: int = 0  # the message up to which one of our devices has shown the conversation
+    named_ms: int = 0  # when the person last chose the petname anew, on whichever device
 
 
 class PeerDevice(Record, frozen=True):

@@ -102,9 +102,13 @@ def _share_contacts(step: Step, device_hash: bytes) -> None:
 
 def card_received(step: Step, contact: Contact, card: content.Card) -> None:
     """Another device of ours knows this account: take over what is more than we have."""
-    if contact.auto_named and contact.petname != card.petname:
+    later = card.named_ms > contact.named_ms
+    if (contact.auto_named or later) and contact.petname != card.petname:
         petname = book.free_petname(step.tx, card.petname, contact.genesis_hash)
         contact = book.rename(step.tx, contact, petname, auto_named=not card.chosen)
+    if later:
+        contact = msgspec.structs.replace(contact, named_ms=card.named_ms)
+        book.store(step.tx, contact)
     if card.barred_ms > contact.barred_ms:
         contact = msgspec.structs.replace(contact, barred=card.barred, barred_ms=card.barred_ms)
         book.store(step.tx, contact)

@@ -132,6 +132,7 @@ class Card(Frozen, frozen=True):
     accepted: bool = True
     barred: bool = False  # the person wants to hear nothing from them
     barred_ms: U64Int = 0  # when that was last decided: the latest counts
+    named_ms: U64Int = 0  # when the person last chose the petname anew: the latest counts
 
 
 class DeviceName(Frozen, frozen=True):

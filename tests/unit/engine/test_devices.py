@@ -153,6 +153,31 @@ def test_the_later_name_wins_whatever_arrives_last(town: Town) -> None:
 
 
 @pytest.mark.attack(91)
+def petnames(device: Device) -> list[str]:
+    return [contact.petname for contact in device.ask(views.contacts)]
+
+
+def test_a_petname_that_is_chosen_anew_is_the_same_on_every_device(town: Town) -> None:
+    """Also where another one had been chosen before; the later choice wins, whatever arrives last."""
+    alice, tablet, bob = pair(town)
+    alice.handle(events.RenameContact("bob", "robert"))
+    town.settle()
+    assert petnames(alice) == petnames(tablet) == ["robert"]
+    tablet.handle(events.RenameContact("robert", "bobby"))
+    town.settle()
+    assert petnames(alice) == petnames(tablet) == ["bobby"]
+    tablet.disconnect()
+    tablet.handle(events.RenameContact("bobby", "early"))
+    town.now_ms += 1_000
+    alice.handle(events.RenameContact("bobby", "late"))
+    tablet.connect()
+    town.settle()
+    assert petnames(alice) == petnames(tablet) == ["late"]
+    assert len(bob.ask(views.contacts)) == 1
+    town.say(bob, "alice", "under any name")
+    assert tablet.texts("late") == ["under any name"]
+
+
 def test_a_dead_device_blocks_nobody(town: Town) -> None:
     """An old phone in a drawer: the others talk, nothing waits for it for ever, and it may come back."""
     alice, drawer, bob = pair(town)
