@@ -135,11 +135,7 @@ class World:
         given = self.proposals(member) + [add(one.package()) for one in joining]
         waiting = client.group.waiting
         options = mls.CommitOptions(path=self.random.random() < 0.5)
-        try:
-            client.group, sent = client.group.commit(NOW_S, client.entropy, given, options)
-        except LocalError:
-            self.count("commit not made")  # what it wants clashes with what waits
-            return False
+        client.group, sent = client.group.commit(NOW_S, client.entropy, given, options)
         if not self.relay.offer(client.group.epoch, sent.commit, sent.group_info):
             client.group = client.group.discard_pending()
             self.count("commit lost the race")

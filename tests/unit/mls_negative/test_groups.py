@@ -64,7 +64,7 @@ def traitor(monkeypatch: pytest.MonkeyPatch) -> Callable[..., bytes]:
         client: Client, *given: proposals.AnyProposal, options: mls.CommitOptions | None = None
     ) -> bytes:
         with monkeypatch.context() as patch:
-            for name in ("check_list", "check_unique", "check_support"):
+            for name in ("check_proposal", "check_together", "check_unique", "check_support"):
                 patch.setattr(committing, name, lambda *rest: None)
             _, sent = client.group.commit(NOW_S, client.entropy, given, options)
         return sent.commit
@@ -344,6 +344,39 @@ def test_an_honest_member_does_not_even_try() -> None:
     ):
         with untouched(alice), pytest.raises(LocalError):
             alice.group.commit(NOW_S, alice.entropy, [wrong])
+
+
+def test_one_members_proposals_keep_nobody_from_committing() -> None:
+    """What waits and does not fit is left out: bad by itself, together, or beside what we commit."""
+    alice, bob, carol, dave, erin = people = three("dave", "erin")
+    newcomer, able = Client("newcomer"), mls.GroupContextExtensions((mls.Extension(UNKNOWN, b""),))
+    lacking = mls.PreSharedKey(replace(ID, psk=mls.ExternalPSK(b"unknown to bob")))
+    for content in (
+        mls.Remove(4),
+        add(dave.package()),
+        able,
+        lacking,
+        add(newcomer.package()),
+        REINIT,
+        CONTEXT,
+        mls.Remove(4),
+    ):
+        message = forged(carol, content, 2)
+        for one in people:
+            if one is not carol:
+                one.take(message)
+    carol.group, update = carol.group.propose_update(NOW_S, carol.entropy)
+    for one in (alice, bob, dave, erin):
+        one.take(update)
+    sent = bob.commit(mls.Remove(4))
+    for one in (alice, dave, erin):
+        one.take(sent.commit)
+    newcomer.join(sent.welcome)
+    agree([alice, bob, dave, newcomer])
+    assert erin.group.removed
+    assert [leaf for leaf, _ in bob.group.members()] == [0, 1, 2, 3, 4]
+    assert newcomer.group.leaf_index == 4
+    talk([alice, bob, dave, newcomer])
 
 
 def test_a_reference_to_a_proposal_that_was_not_received() -> None:

@@ -1,7 +1,7 @@
 """Proposals and commits of our own (RFC 9420 sections 12.1 and 12.4.1).
 
 1. ``choose`` takes the waiting proposals that this member may commit; the caller adds its own by value.
-2. The list is checked as everyone else will, applied, and a path is made if one is needed.
+2. The list is checked as everyone else will; what waits and does not fit is left out.
 3. The next epoch follows; the commit carries its confirmation tag, and the new members get a Welcome.
 4. The result waits as ``pending``: the group goes on in its old epoch until the delivery service accepts.
 """
@@ -26,7 +26,7 @@ from lokket.protocol.mls.messages import (
     WireFormat,
     encode_message,
 )
-from lokket.protocol.mls.proposal_rules import Ground, check_list, check_proposal
+from lokket.protocol.mls.proposal_rules import Ground, check_proposal, check_together
 from lokket.protocol.mls.proposals import (
     Add,
     AnyProposal,
@@ -43,12 +43,11 @@ from lokket.protocol.mls.proposals import (
 from lokket.protocol.mls.proposed import Proposed
 from lokket.protocol.mls.receiving import keep_proposal, proposal_changes
 from lokket.protocol.mls.settings import FindPSK, Identity, Settings
-from lokket.protocol.mls.structs import LeafNode, Lifetime, UpdateSource
+from lokket.protocol.mls.structs import LeafNode, UpdateSource
 from lokket.protocol.mls.transition import (
     Ingredients,
     Next,
     ask,
-    find_psk,
     find_psks,
     next_epoch,
     provisional_context,
@@ -172,7 +171,7 @@ def _ground(state: GroupState, now_s: int) -> Ground:
 
 def choose(state: GroupState, now_s: int) -> list[Proposed]:
     """The waiting proposals that we may commit: of two that exclude each other, one (section 12.2)."""
-    waiting = [one for one in state.proposals.values() if _committable(state, one.proposal, now_s)]
+    waiting = [one for one in state.proposals.values() if _is_sound(state, one, now_s)]
     leaving = {one.proposal.removed for one in waiting if isinstance(one.proposal, Remove)}
     chosen: dict[object, Proposed] = {}
     for one in waiting:
@@ -197,24 +196,6 @@ def choose(state: GroupState, now_s: int) -> list[Proposed]:
     return list(chosen.values()) if chosen or reinit is None else [reinit]
 
 
-def _proposed(state: GroupState) -> set[AnyProposal]:
-    return {one.proposal for one in state.proposals.values()}
-
-
-def _committable(state: GroupState, proposal: AnyProposal, now_s: int) -> bool:
-    """Whether it is still good: an Add in its lifetime and of nobody who is here, a key that we have."""
-    if isinstance(proposal, Add):
-        leaf = proposal.key_package.leaf_node
-        lifetime = leaf.source
-        if not isinstance(lifetime, Lifetime) or not lifetime.not_before <= now_s <= lifetime.not_after:
-            return False
-        here = state.tree.signing_leaves(leaf.signature_key)
-        return not here or {Remove(index) for index in here} <= _proposed(state)
-    if isinstance(proposal, PreSharedKey):
-        return find_psk(state.settings, state, proposal.psk) is not None
-    return True
-
-
 def commit(
     state: GroupState,
     by_value: Sequence[AnyProposal],
@@ -232,19 +213,16 @@ def commit(
     own, settings = Member(state.leaf_index), state.settings
     if state.pending is not None:
         raise LocalError("a commit of ours is pending: merge or discard it first")
-    proposals = choose(state, now_s) if options.waiting else []
-    proposals += [Proposed(one, own, None, options.authenticated_data) for one in by_value]
+    given = [Proposed(one, own, None, options.authenticated_data) for one in by_value]
     try:
-        check_list(proposals, state.leaf_index, _ground(state, now_s))
-        for one in proposals:
-            ask(settings, proposal_changes(state, one))
-    except RemoteError as error:
-        raise LocalError(f"this commit would be refused: {error}") from error
-    if origin is not None:
-        proposals.append(Proposed(PreSharedKey(origin[0]), own))
-        settings = replace(settings, find_psk=_also(settings, origin))
-    applied = apply(state.tree, state.context.extensions, proposals)
-    try:
+        for one in given:
+            _check_alone(state, one, now_s)
+        waiting = choose(state, now_s) if options.waiting else []
+        proposals, applied = _fitting(state, given, waiting)
+        if origin is not None:
+            proposals.append(Proposed(PreSharedKey(origin[0]), own))
+            settings = replace(settings, find_psk=_also(settings, origin))
+            applied = replace(applied, psks=(*applied.psks, origin[0]))
         psk_secret = find_psks(state.suite, settings, state, applied.psks)
     except RemoteError as error:
         raise LocalError(f"this commit would be refused: {error}") from error
@@ -252,6 +230,53 @@ def commit(
     plan = _Plan(tuple(proposals), applied, options, with_path, psk_secret)
     made = _advance(state, plan, entropy)
     return _finish(state, made, applied, options, entropy)
+
+
+def _check_alone(state: GroupState, one: Proposed, now_s: int) -> None:
+    """RemoteError: nobody would take this proposal, whatever stands beside it."""
+    check_proposal(one.proposal, one.sender, _ground(state, now_s))
+    ask(state.settings, proposal_changes(state, one))
+    if isinstance(one.proposal, PreSharedKey):
+        find_psks(state.suite, state.settings, state, [one.proposal.psk])
+
+
+def _is_sound(state: GroupState, one: Proposed, now_s: int) -> bool:
+    try:
+        _check_alone(state, one, now_s)
+    except RemoteError:
+        return False
+    return True
+
+
+def _check_together(state: GroupState, proposals: Sequence[Proposed]) -> Applied:
+    """The group after them, before a path. RemoteError: the list would be refused."""
+    check_together(proposals, state.leaf_index, state.tree)
+    applied = apply(state.tree, state.context.extensions, proposals)
+    for index in (*applied.new_leaves, *(at for at, _ in applied.updated)):
+        check_unique(applied.tree, index)
+    check_support(applied.tree, applied.extensions)
+    return applied
+
+
+def _fitting(
+    state: GroupState, given: list[Proposed], waiting: list[Proposed]
+) -> tuple[list[Proposed], Applied]:
+    """What waits, in front of what is ``given``: all of it, or else what does not make the list a bad one.
+
+    One member's proposal must not keep the others from committing. By halves, since most of it is good.
+    RemoteError: what is given is bad by itself.
+    """
+    whole = [*waiting, *given]
+    try:
+        return whole, _check_together(state, whole)
+    except RemoteError:
+        if not waiting:
+            raise
+    if len(waiting) == 1:
+        return given, _check_together(state, given)
+    half = len(waiting) // 2
+    second, _ = _fitting(state, given, waiting[half:])
+    return _fitting(state, second, waiting[:half])
 
 
 def _also(settings: Settings, origin: tuple[PreSharedKeyID, bytes]) -> FindPSK:
@@ -291,8 +316,7 @@ def _advance(state: GroupState, plan: _Plan, entropy: Entropy) -> _Made:
         new = treekem.new_path(suite, tree, keys, entropy)
         tree = new.tree
     try:
-        for index in (*applied.new_leaves, *(at for at, _ in applied.updated), state.leaf_index):
-            check_unique(tree, index)
+        check_unique(tree, state.leaf_index)
         check_support(tree, applied.extensions)
     except RemoteError as error:
         raise LocalError(f"this commit would be refused: {error}") from error

@@ -134,10 +134,15 @@ def check_list(listed: Sequence[Proposed], committer: int, ground: Ground) -> No
     """A member's commit: 12.1 for each proposal, 12.2-2 to 12.2-10. RuleBroken, KeyRefused."""
     for item in listed:
         check_proposal(item.proposal, item.sender, ground)
+    check_together(listed, committer, ground.tree)
+
+
+def check_together(listed: Sequence[Proposed], committer: int, tree: RatchetTree) -> None:
+    """12.2-2 to 12.2-10, for proposals that are valid by themselves. RuleBroken."""
     proposals = [item.proposal for item in listed]
     check_own(listed, committer)
     check_changes(listed)
-    check_added(proposals, ground.tree)
+    check_added(proposals, tree)
     check_keys_once(proposals)
     ONE_CONTEXT.require(sum(isinstance(one, GroupContextExtensions) for one in proposals) <= 1)
     REINIT_ALONE.require(len(proposals) == 1 or not any(isinstance(one, ReInit) for one in proposals))
