@@ -6,6 +6,7 @@
 PYTHON ?= python3
 JOBS ?= 2
 SEED ?= 0
+KILLS ?= 3000
 SECONDS ?= 60
 SIZES ?= 10 100 1000 10000
 WORLDS ?= 50
@@ -69,6 +70,17 @@ mls-worlds: $(VENV)/.stamp-dev ## many worlds of MLS clients: make mls-worlds SE
 differential: $(VENV)/.stamp-dev interop ## random schedules with ourselves and libsignal: SCHEDULES=10000 SEED=7
 	@LOKKET_SCHEDULES=$(SCHEDULES) $(RUN)/python -m pytest -s --hypothesis-seed=$(SEED) tests/property/test_schedules.py \
 	  tests/interop/test_live_schedules.py
+
+sim-many: WORLDS = 10000
+sim-many: $(VENV)/.stamp-dev ## many worlds, going on where it stopped: make sim-many WORLDS=10000 SEED=0 JOBS=2
+	@$(RUN)/python -m tests.sim.campaign --worlds $(WORLDS) --seed $(SEED) --jobs $(JOBS) \
+	  --state .sim-worlds-$$(git rev-parse --short HEAD)
+
+kill: $(VENV)/.stamp-dev ## kill -9 of sender, reader, daemon and relay: make kill KILLS=3000 SEED=0
+	@$(RUN)/python -m tests.e2e.kills --kills $(KILLS) --seed $(SEED)
+
+abuse: $(VENV)/.stamp-dev ## hostile load on a relay beside honest people: their p99 without and with it
+	@$(RUN)/python -m tests.e2e.abuse
 
 fuzz: $(VENV)/.stamp-fuzz ## fuzz one decoder: make fuzz NAME=tls SECONDS=60; without NAME, list them
 	@$(RUN)/python fuzz/run.py $(NAME) --seconds $(SECONDS)

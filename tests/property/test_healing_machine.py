@@ -12,7 +12,14 @@ from functools import lru_cache
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 from msgspec import structs
 
 from lokket import limits
@@ -158,5 +165,7 @@ class Heals(RuleBasedStateMachine):
         return all(expected <= set(device.texts(NAMES[1 - side])) for side, device in enumerate(self.devices))
 
 
-TestHeals = pytest.mark.attack(24, 28, 29)(Heals.TestCase)
-TestHeals.settings = settings(max_examples=200, stateful_step_count=10, deadline=None, print_blob=True)
+@pytest.mark.attack(24, 28, 29)
+def test_what_was_spoilt_heals_within_its_bounds() -> None:
+    runs = settings(max_examples=200, stateful_step_count=10, deadline=None, print_blob=True)
+    run_state_machine_as_test(Heals, settings=runs)

@@ -11,7 +11,14 @@ from dataclasses import dataclass
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from lokket import limits
 from lokket.errors import RemoteError
@@ -170,5 +177,7 @@ class Sessions(RuleBasedStateMachine):
         assert len(current) == 1, "the two sides did not come to use one session"
 
 
-TestSessions = pytest.mark.attack(21, 24, 25)(Sessions.TestCase)
-TestSessions.settings = settings(max_examples=200, stateful_step_count=14, deadline=None, print_blob=True)
+@pytest.mark.attack(21, 24, 25)
+def test_the_right_session_is_chosen_whatever_the_network_does() -> None:
+    runs = settings(max_examples=200, stateful_step_count=14, deadline=None, print_blob=True)
+    run_state_machine_as_test(Sessions, settings=runs)
