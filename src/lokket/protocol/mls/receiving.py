@@ -72,6 +72,7 @@ from lokket.protocol.mls.validation import Place, check_leaf, check_support, che
 KNOWN_SENDER: Final = Rule("6.1-1", "a message's sender is a member of the group")
 RIGHT_GROUP: Final = Rule("6.1-2", "a message is of this group")
 RIGHT_EPOCH: Final = Rule("6.1-3", "a message is of this epoch, or application data of one that is kept")
+EPOCH_BEGUN: Final = Rule("6.1-4", "a message is of no epoch that begins later: keep it until then")
 COMMIT_SENDER: Final = Rule("12.4.2-3", "a member or a new member commits")
 COMMIT_TAG: Final = Rule("12.4.2-4", "a commit's confirmation tag is that of the epoch which it begins")
 
@@ -134,6 +135,7 @@ def _receive_public(
 ) -> tuple[GroupState, ProposalReceived] | tuple[GroupState, Staged]:
     epoch, context = state.epoch, state.context
     RIGHT_GROUP.require(message.content.group_id == context.group_id)
+    EPOCH_BEGUN.require(message.content.epoch <= context.epoch)
     RIGHT_EPOCH.require(message.content.epoch == context.epoch)
     opened = framing.open_public(state.suite, message, epoch.secrets.membership_key, context)
     verified = framing.verify(state.suite, opened, _signature_key(state, message.content), context)
@@ -172,6 +174,7 @@ def _receive_private(
 
 def _receive_late(state: GroupState, message: PrivateMessage) -> tuple[GroupState, Application]:
     """Application data of an epoch that is over (section 14): handshakes count in their epoch alone."""
+    EPOCH_BEGUN.require(message.epoch < state.context.epoch)
     place = next((at for at, past in enumerate(state.past) if past.context.epoch == message.epoch), None)
     if place is None or message.content_type != ContentType.APPLICATION:
         RIGHT_EPOCH.broken()
