@@ -31,6 +31,11 @@ def test_worlds(seed: int) -> None:
     assert world.counts["commit"] > 1
 
 
+@pytest.mark.parametrize("suite", [7, mls.POST_QUANTUM_ID])
+def test_a_world_of_another_suite(suite: int) -> None:
+    World(suite, members_max=6, suite=suite).run(20)
+
+
 def test_worlds_repeat() -> None:
     one, other = World(7, members_max=6), World(7, members_max=6)
     for world in (one, other):

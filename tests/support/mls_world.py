@@ -72,9 +72,10 @@ class Member:
 class World:
     """``run`` does everything; ``counts`` says what happened."""
 
-    def __init__(self, seed: int, members_max: int = MEMBERS_MAX) -> None:
+    def __init__(self, seed: int, members_max: int = MEMBERS_MAX, suite: int = 1) -> None:
         self.random = random.Random(f"mls world {seed}")
         self.size = self.random.randint(2, members_max)
+        self.suite = mls.SUITES[suite]
         self.relay = Relay()
         self.members: list[Member] = []
         self.gone: list[Member] = []
@@ -88,7 +89,7 @@ class World:
     def client(self) -> Client:
         self.serial += 1
         options = {"handshake": self.random.choice(HANDSHAKES)}
-        return Client(f"{self.seed} {self.serial}", options=options)
+        return Client(f"{self.seed} {self.serial}", self.suite, options)
 
     def enter(self, member: Member) -> None:
         """Everyone who reaches an epoch must find there what the first one found."""
@@ -305,14 +306,15 @@ def main() -> None:
     parser.add_argument("--worlds", type=int, default=1)
     parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--members", type=int, default=MEMBERS_MAX)
+    parser.add_argument("--suite", type=int, default=1)
     given = parser.parse_args()
     for seed in range(given.seed, given.seed + given.worlds):
         started = time.perf_counter()
-        world = World(seed, given.members)
+        world = World(seed, given.members, given.suite)
         try:
             world.run(given.steps)
         except BaseException:
-            again = f"--seed {seed} --steps {given.steps} --members {given.members}"
+            again = f"--seed {seed} --steps {given.steps} --members {given.members} --suite {given.suite}"
             print(f"python -m tests.support.mls_world {again}")
             raise
         took = time.perf_counter() - started
