@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from lokket.client.vault import Transaction, Vault, open_vault
+from lokket.disk import PLAIN_VFS
 
 KEY = bytes(range(32))
 
@@ -18,11 +19,11 @@ class DiskVault:
         self.vault = vault
 
     @classmethod
-    def create(cls, folder: Path, vfs: str) -> DiskVault:
+    def create(cls, folder: Path, vfs: str = PLAIN_VFS) -> DiskVault:
         return cls(open_vault(folder, KEY, create=True, vfs=vfs))
 
     @classmethod
-    def open(cls, folder: Path, vfs: str) -> DiskVault:
+    def open(cls, folder: Path, vfs: str = PLAIN_VFS) -> DiskVault:
         return cls(open_vault(folder, KEY, vfs=vfs))
 
     def begin(self) -> Step:

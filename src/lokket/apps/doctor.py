@@ -19,10 +19,11 @@ from lokket.client import vault_key
 from lokket.client.client import Client
 from lokket.client.rpc import place
 from lokket.client.rpc.remote import DaemonClient
+from lokket.client.salvage import salvage_vault
 from lokket.client.vault import DATABASE, require_cipher_sqlite
 from lokket.engine import events
 from lokket.errors import LocalError
-from lokket.system import now_ms
+from lokket.system import SystemEntropy, now_ms
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +40,13 @@ def register(app: typer.Typer) -> None:
 async def doctor(
     session: Session,
     timeout: Annotated[float, typer.Option(min=0.0, help="Seconds to wait for the relay.")] = 5.0,
+    salvage: Annotated[
+        bool, typer.Option("--salvage", help="Make a new vault of what can be read in a damaged one.")
+    ] = False,
 ) -> int:
     """Check the installation, the vault, the account and the way to the relay."""
+    if salvage:
+        return _salvage(session)
     findings = [Finding("lokket", True, f"version {__version__}"), _sqlite()]
     try:
         client = await session.open()
@@ -55,6 +61,30 @@ async def doctor(
         mark, style = ("✓", "green") if finding.good else ("✗", "red")
         session.out.say(f"{mark} {finding.name:10} {visible(finding.sentence)}", style)
     return output.OK if all(finding.good for finding in findings) else output.FAILED
+
+
+def _salvage(session: Session) -> int:
+    """VaultTrouble: nothing can be read, or nothing is wrong."""
+    try:
+        key = vault_key.load_key(session.folder, session.ask_passphrase)
+        made = salvage_vault(session.folder, key, now_ms(), SystemEntropy())
+    except LocalError as error:
+        raise VaultTrouble(str(error)) from None
+    session.out.record(
+        "salvaged",
+        contacts=made.contacts,
+        messages=made.messages,
+        gaps=made.gaps,
+        kept=str(made.kept),
+    )
+    session.out.say(f"{made.contacts} contacts and {made.messages} messages are in a new vault.", "green")
+    if made.gaps:
+        session.out.say(f"{made.gaps} places could not be read: what stood there is missing, too.", "yellow")
+    session.out.say(
+        "All sessions start anew by themselves. What came last may be missing; a backup may have it."
+    )
+    session.out.say(f"The damaged vault is kept in {made.kept}.", "dim")
+    return output.OK
 
 
 def _sqlite() -> Finding:
@@ -100,7 +130,9 @@ def _pages(client: Client) -> Finding:
     faults = client.vault_faults()
     if faults:
         return Finding(
-            "vault", False, f"damaged ({faults[0]}): keep a copy of its folder, then join again elsewhere"
+            "vault",
+            False,
+            f"damaged ({faults[0]}): 'lokket doctor --salvage' makes a new one of what can be read",
         )
     return Finding("vault", True, "every page is whole")
 
