@@ -82,6 +82,18 @@ kill: $(VENV)/.stamp-dev ## kill -9 of sender, reader, daemon and relay: make ki
 abuse: $(VENV)/.stamp-dev ## hostile load on a relay beside honest people: their p99 without and with it
 	@$(RUN)/python -m tests.e2e.abuse
 
+powercut: $(VENV)/.stamp-dev ## 4,000 power cuts under the relay's data and under vaults
+	@$(RUN)/python -m tests.reliability powercut-relay --seeds 0:2000
+	@$(RUN)/python -m tests.reliability powercut-vault --seeds 0:200
+
+diskfaults: $(VENV)/.stamp-dev ## every operation of the disk fails in turn, under relay and client
+	@$(RUN)/python -m tests.reliability diskfaults-relay --seeds 0:50
+	@$(RUN)/python -m tests.reliability diskfaults-client --seeds 0:20
+
+corrupt: $(VENV)/.stamp-dev ## 1,000 ways to damage a vault; 200 salvaged ones go on
+	@$(RUN)/python -m tests.reliability corruption --seeds 0:1000
+	@$(RUN)/python -m tests.reliability salvage --seeds 0:200
+
 fuzz: $(VENV)/.stamp-fuzz ## fuzz one decoder: make fuzz NAME=tls SECONDS=60; without NAME, list them
 	@$(RUN)/python fuzz/run.py $(NAME) --seconds $(SECONDS)
 

@@ -179,7 +179,8 @@ class _Reader:
             self._connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
             self._connection.pragma("locking_mode", "EXCLUSIVE")
             unlock(self._connection, key)
-        except (apsw.Error, VaultDamaged):
+        except (apsw.Error, LocalError):
+            self.close()
             raise LocalError(
                 f"nothing in the vault can be read: its first page is damaged; it is kept in {kept}: "
                 "'lokket recover' and a backup bring back what they can"
