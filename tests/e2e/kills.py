@@ -53,6 +53,7 @@ def main() -> int:
                     return 1
                 counts[victim] += len(moments)
                 counts["messages"] += messages
+                print(f"round {seed!r}: {len(moments)} kills of the {victim}", flush=True)
                 if sum(counts[victim] for victim in victims) >= options.kills:
                     break
         print(", ".join(f"{count} {what}" for what, count in counts.items()), flush=True)
