@@ -152,7 +152,6 @@ def test_the_later_name_wins_whatever_arrives_last(town: Town) -> None:
     assert names(alice)[1] == names(tablet)[1] == "second"
 
 
-@pytest.mark.attack(91)
 def petnames(device: Device) -> list[str]:
     return [contact.petname for contact in device.ask(views.contacts)]
 
@@ -178,6 +177,7 @@ def test_a_petname_that_is_chosen_anew_is_the_same_on_every_device(town: Town) -
     assert tablet.texts("late") == ["under any name"]
 
 
+@pytest.mark.attack(91)
 def test_a_dead_device_blocks_nobody(town: Town) -> None:
     """An old phone in a drawer: the others talk, nothing waits for it for ever, and it may come back."""
     alice, drawer, bob = pair(town)
