@@ -287,6 +287,8 @@ def _check_admin(world: World, account: str) -> None:
     holders = [name for name, own in owns.items() if own.account_seed]  # type: ignore[attr-defined]
     admins = [device.name for device in world.devices_of(account) if device.look(views.whoami).admin]  # type: ignore[attr-defined]
     assert holders == admins, f"{holders} hold the key of {account}, the list says {admins}"
+    if not admins and account in world.handed_over and any(one in world.forgotten for one in owns):
+        return  # the key came and went with the newer vault: its owner has the recovery code
     assert len(admins) == 1, f"{account} has the admin devices {admins}"
 
 

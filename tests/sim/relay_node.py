@@ -45,6 +45,9 @@ class SlowStorage:
     def __init__(self, inner: MemoryStorage) -> None:
         self._inner = inner
 
+    def when_mended(self, act: Callable[[], None]) -> None:
+        self._inner.when_mended(act)
+
     def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
         verb = getattr(self._inner, name)
 
