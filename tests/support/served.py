@@ -8,6 +8,7 @@ import ssl
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
@@ -24,11 +25,12 @@ OPEN = RelayConfig(open=True, port=0, admission=EVERYONE)
 
 
 @contextlib.asynccontextmanager
-async def served(config: RelayConfig | None = None) -> AsyncIterator[Running]:
+async def served(config: RelayConfig = OPEN) -> AsyncIterator[Running]:
+    """A relay that takes new accounts however busy this machine is."""
     loop = asyncio.get_running_loop()
     started: asyncio.Future[Running] = loop.create_future()
     stop = asyncio.Event()
-    task = asyncio.create_task(serve(config or OPEN, started.set_result, stop))
+    task = asyncio.create_task(serve(replace(config, admission=EVERYONE), started.set_result, stop))
     await asyncio.wait({started, task}, return_when=asyncio.FIRST_COMPLETED)
     if task.done():
         await task
