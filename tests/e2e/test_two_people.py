@@ -83,7 +83,9 @@ def test_delivered_while_the_other_listens(place: Place) -> None:
 def test_listen_for_a_person_ends_when_its_reader_goes(place: Place) -> None:
     place.alice.json("send", "bob", "for a person", "--wait", "sent")
     listening = place.bob.start("listen", "--count", "1")
-    assert listening.line().endswith("alice: for a person")
+    while (line := listening.line()).startswith("  ! "):
+        pass  # what else there is to tell, such as that alice's invite came to its end
+    assert line.endswith("alice: for a person")
     assert listening.wait() == 0
 
 
