@@ -14,9 +14,9 @@ import msgspec
 
 from lokket import limits
 from lokket.engine import book, challenges, invites, outbox, sessions
-from lokket.engine.records import Account, OutboxRow, Stream, load, rows, save
+from lokket.engine.records import Account, Healing, OutboxRow, Stream, load, rows, save
 from lokket.engine.step import RETRY_MAX_MS, Step, account_of, local_device, own_state, require_account
-from lokket.engine.store import AWAITING, AWAITING_ID, OUTBOX, STREAM
+from lokket.engine.store import AWAITING, AWAITING_ID, HEALING, OUTBOX, STREAM
 from lokket.errors import RemoteError
 from lokket.protocol import pairwise
 from lokket.wire import api, content
@@ -250,7 +250,8 @@ def bundle_arrived(step: Step, device_hash: bytes, reply: api.Reply) -> None:
         match reply:
             case api.Bundle(bundle=served):
                 if _needs_session(step, device_hash, waiting):
-                    sessions.begin(step, account, state, device_hash, served)
+                    leave_pair = _heals_again(step, device_hash, waiting)
+                    sessions.begin(step, account, state, device_hash, served, leave_pair=leave_pair)
                     _settle_fresh(step, waiting)
             case api.Refused(code=code, retry_after_ms=retry_after_ms):
                 _postpone(step, waiting, code, retry_after_ms)
@@ -264,6 +265,13 @@ def _needs_session(step: Step, device_hash: bytes, waiting: list[tuple[bytes, Ou
     record = sessions.record_of(step.tx, device_hash)
     fresh = any(row.fresh for _, row in waiting)
     return record is None or fresh or not record.can_send(step.now_ms)
+
+
+def _heals_again(step: Step, device_hash: bytes, waiting: list[tuple[bytes, OutboxRow]]) -> bool:
+    """The second request of a day relies on no pair: the relay may hand out one that was used, every time."""
+    healing = load(step.tx, HEALING, device_hash, Healing)
+    asked = healing.asked if healing is not None and healing.day == step.today else 0
+    return asked > 1 and any(row.fresh for _, row in waiting)
 
 
 def _settle_fresh(step: Step, waiting: list[tuple[bytes, OutboxRow]]) -> None:

@@ -104,11 +104,19 @@ def binding(
 
 
 def begin(
-    step: Step, account: Account, peer_state: identity.AccountState, device_hash: bytes, served: bytes
+    step: Step,
+    account: Account,
+    peer_state: identity.AccountState,
+    device_hash: bytes,
+    served: bytes,
+    *,
+    leave_pair: bool = False,
 ) -> None:
     """Open a session from what the relay served. RemoteError: something in it does not verify."""
     device = load(step.tx, PEER, device_hash, PeerDevice) or PeerDevice(peer_state.genesis_hash)
-    checked = prekeys.check_bundle(served, peer_state, device_hash, device.manifest_number, step.now_s)
+    checked = prekeys.check_bundle(
+        served, peer_state, device_hash, device.manifest_number, step.now_s, leave_pair=leave_pair
+    )
     record = pairwise.begin(
         record_of(step.tx, device_hash), local_device(account), checked.bundle, step.now_ms, step.entropy
     )

@@ -336,9 +336,17 @@ def served_bundle(batch: PublicBatch, slot: int | None) -> ServedBundle:
 
 
 def check_bundle(
-    served: bytes | ServedBundle, state: AccountState, device_hash: bytes, last_number: int, now_s: int
+    served: bytes | ServedBundle,
+    state: AccountState,
+    device_hash: bytes,
+    last_number: int,
+    now_s: int,
+    *,
+    leave_pair: bool = False,
 ) -> CheckedBundle:
     """Everything that must hold before a Diffie-Hellman exchange; ``last_number``: the highest seen, or 0.
+
+    ``leave_pair``: the bundle is for the last-resort key, whatever pair was served with it.
 
     RemoteError: ``unknown-device``, ``rollback``, ``expired``, ``future``, ``bad-path``, ``bad-key``,
     ``bad-signature``, ``malformed``.
@@ -358,7 +366,8 @@ def check_bundle(
         _check_ec(leaf.one_time)
         _check_kem(leaf.kem)
         verify_xeddsa(device.identity_key, pair.kem_signature, leaf.kem.key)
-        kem, kem_signature, one_time = leaf.kem, pair.kem_signature, leaf.one_time
+        if not leave_pair:
+            kem, kem_signature, one_time = leaf.kem, pair.kem_signature, leaf.one_time
     bundle = PreKeyBundle(
         registration_id=device.registration,
         address=device.address(state.genesis_hash),
