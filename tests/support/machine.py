@@ -48,6 +48,7 @@ class Process:
         )
         self.lines: queue.Queue[str | None] = queue.Queue()
         self.errors: list[str] = []
+        self.passed_over: list[str] = []  # with --json, what went wrong is among them
         self._readers = [
             threading.Thread(target=self._read, daemon=True),
             threading.Thread(target=self._read_errors, daemon=True),
@@ -75,15 +76,17 @@ class Process:
             line = self.lines.get(timeout=wait_s)
         except queue.Empty:
             raise AssertionError(f"no line in {wait_s} s; errors: {self.errors}") from None
-        assert line is not None, f"it ended; errors: {self.errors}"
+        assert line is not None, f"it ended; errors: {self.errors}; passed over: {self.passed_over[-5:]}"
         return line
 
     def record(self, kind: str, wait_s: float = WAIT_S) -> dict[str, Any]:
         """The next JSON line of this type; others are passed over."""
         while True:
-            record: dict[str, Any] = json.loads(self.line(wait_s))
+            line = self.line(wait_s)
+            record: dict[str, Any] = json.loads(line)
             if record["type"] == kind:
                 return record
+            self.passed_over.append(line)
 
     def write(self, text: str) -> None:
         assert self._process.stdin is not None
