@@ -93,6 +93,17 @@ def test_a_served_bundle_is_one_that_pairwise_takes(slot: int | None) -> None:
         assert checked.bundle.one_time_prekey_id == pair.one_time_prekey_id
 
 
+def test_a_served_pair_can_be_left_and_is_checked_all_the_same() -> None:
+    served = served_bundle(PUBLIC, 0)
+    assert served.served is not None
+    left = check_bundle(served, BOB.state, BOB.device_hash, 0, NOW_S, leave_pair=True)
+    verify_bundle(left.bundle)
+    assert left == check(served_bundle(PUBLIC, None))
+    wrong = replace(served.served, path=served.served.path[::-1])
+    moved = replace(served, served=wrong)
+    refused("bad-path", lambda: check_bundle(moved, BOB.state, BOB.device_hash, 0, NOW_S, leave_pair=True))
+
+
 def test_batches_survive_the_wire_and_hide_their_secrets() -> None:
     data = tls.encode(PUBLIC)
     assert check_batch(data, BOB.device, BOB.hash, 0, NOW_S, head=BOB.state.head) == PUBLIC
