@@ -103,6 +103,8 @@ class Watch:
             match effect:
                 case events.MessageShown():
                     self._show(effect)
+                case events.MessageState(state="queued", sentence=sentence) if sentence:
+                    pass  # why it waits
                 case events.MessageState(mid=mid, state=state):
                     self._change_state(mid, state)
 

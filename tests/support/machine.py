@@ -179,8 +179,8 @@ class RelayMachine(Machine):
     invite = ""
     serving: Process
 
-    def serve(self) -> Process:
-        self.serving = self.start("serve", "--port", str(self.port), "--json")
+    def serve(self, *arguments: str) -> Process:
+        self.serving = self.start("serve", "--port", str(self.port), "--json", *arguments)
         record = self.serving.record("relay")
         self.port = record["port"]
         self.invite = record["invite"] or self.invite

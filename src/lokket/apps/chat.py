@@ -54,6 +54,7 @@ class _Screen:
     def __init__(self, out: Output) -> None:
         self._out = out
         self._own: dict[bytes, str] = {}
+        self._said = ""  # why the last one waits: once, not at every try
 
     def show(self, text: str, style: str = "") -> None:
         if not self._out.is_terminal:
@@ -87,6 +88,9 @@ class _Screen:
         if happening.mid in self._own or happening.state == "queued":
             self._own[happening.mid] = happening.state
         self._out.record("state", id=happening.mid, petname=happening.petname, state=happening.state)
+        if happening.state == "queued" and happening.sentence not in ("", self._said):
+            self.show(f"  · queued: {visible(happening.sentence)}", "yellow")
+        self._said = happening.sentence
         if happening.state in _STATES:
             self.show(f"  {_STATES[happening.state]}", "green" if happening.state != "failed" else "red")
 

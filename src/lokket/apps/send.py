@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Annotated, Final
 
 from lokket.apps import output
 from lokket.apps.session import Session, text_argument
 from lokket.apps.visible import visible
 from lokket.client.client import Client
-from lokket.client.happenings import NotReached
+from lokket.client.happenings import Happening, NotReached
 from lokket.client.late import late
 from lokket.errors import LocalError
 
@@ -54,8 +55,11 @@ async def send(
         if not client.is_contact(petname):
             await client.catch_up(timeout or _SENT_WAIT_S)  # who took our invite may wait at the relay
         mid = await client.send(petname, text, mid=mid)
-        state = "queued" if wait == "queued" else await _progress(client, mid, wait, timeout)
-        trouble = await _trouble(client) if state == "queued" != wait else ""
+        state, trouble = "queued", ""
+        if wait != "queued":
+            state, trouble = await _progress(client, mid, wait, timeout)
+        if state == "queued" != wait:
+            trouble = trouble or await _trouble(client)
     session.out.record("message", id=mid, petname=petname, state=state)
     who = visible(petname)
     match state:
@@ -77,12 +81,24 @@ async def send(
     return output.OK if wait != "delivered" or state == "delivered" else output.NOT_REACHED
 
 
-async def _progress(client: Client, mid: bytes, wait: str, timeout_s: float) -> str:
-    state = await client.wait_state(mid, "sent", timeout_s=timeout_s or _SENT_WAIT_S)
-    if state == "sent" and wait != "sent":
-        state = await client.wait_state(mid, "delivered", timeout_s=timeout_s or _DELIVERED_WAIT_S)
-    await client.finish(1.0)
-    return state
+async def _progress(client: Client, mid: bytes, wait: str, timeout_s: float) -> tuple[str, str]:
+    """How far it came, and what the relay said of it when that was nowhere."""
+    async with client.listening() as queue:
+        state = await client.wait_state(mid, "sent", timeout_s=timeout_s or _SENT_WAIT_S)
+        if state == "sent" and wait != "sent":
+            state = await client.wait_state(mid, "delivered", timeout_s=timeout_s or _DELIVERED_WAIT_S)
+        await client.finish(1.0)
+        return state, _refusal(queue, mid)
+
+
+def _refusal(queue: asyncio.Queue[Happening], mid: bytes) -> str:
+    """The last thing that was said of it."""
+    sentence = ""
+    while not queue.empty():
+        happening = queue.get_nowait()
+        if getattr(happening, "mid", b"") == mid:
+            sentence = getattr(happening, "sentence", "")
+    return sentence
 
 
 def _message_id(text: str) -> bytes:

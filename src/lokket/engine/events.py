@@ -201,7 +201,10 @@ class MessageShown:
 
 @dataclass(frozen=True, slots=True)
 class MessageState:
-    """``state``: queued, sent (on the relay's disk), delivered (the peer's receipt), failed."""
+    """``state``: queued, sent (on the relay's disk), delivered (the peer's receipt), failed.
+
+    ``sentence``: why it failed, or what it still waits for at the relay.
+    """
 
     petname: str
     mid: bytes

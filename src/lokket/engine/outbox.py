@@ -247,6 +247,16 @@ def message_state(step: Step, mid: bytes, state: str, sentence: str = "") -> Non
         step.emit(MessageState(contact.petname, mid, state, sentence))
 
 
+def still_queued(step: Step, mid: bytes, sentence: str) -> None:
+    """Tell why one of our own messages waits; nothing of it changes."""
+    account = require_account(step.tx)
+    key = step.tx.get(MESSAGE_ID, mid + account.device_hash)
+    message = None if key is None else load(step.tx, MESSAGE, key, Message)
+    contact = None if message is None else book.of(step.tx, message.genesis_hash)
+    if message is not None and contact is not None and message.state == "queued":
+        step.emit(MessageState(contact.petname, mid, "queued", sentence))
+
+
 def device_added(step: Step, genesis_hash: bytes, device_hash: bytes, gone: set[bytes]) -> None:
     """A list grew: what the relay has not accepted yet goes to the new device as well.
 

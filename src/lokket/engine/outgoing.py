@@ -35,6 +35,12 @@ _RETRY = {
     api.UNKNOWN,
     api.NOT_LOGGED_IN,
 }
+_WAITS_FOR = {  # what a person who waits is told
+    api.RATE_LIMITED: "the relay takes no more of this account's mail for the moment",
+    api.UNAVAILABLE: "the relay takes no mail for the moment",
+    api.STORAGE_FULL: "the relay's disk is full",
+    api.MAILBOX_FULL: "the recipient's mailbox at the relay is full",
+}
 
 
 def advance(step: Step) -> None:
@@ -229,6 +235,8 @@ def _later(step: Step, key: bytes, row: OutboxRow, code: str, retry_after_ms: in
     wait_ms = min(max(retry_after_ms, backoff), RETRY_MAX_MS)
     retry_ms = step.now_ms + wait_ms + step.jitter(_BACKOFF_MS)
     save(step.tx, OUTBOX, key, msgspec.structs.replace(row, attempts=row.attempts + 1, retry_ms=retry_ms))
+    if row.kind == content.TEXT and row.envelope and code in _WAITS_FOR:
+        outbox.still_queued(step, row.mid, _WAITS_FOR[code])
 
 
 def _fail(step: Step, key: bytes, row: OutboxRow, sentence: str) -> None:
