@@ -226,6 +226,38 @@ def test_kill_the_daemon_while_it_delivers(two: Place, tmp_path: Path) -> None:
     assert path.stat().st_size == size
 
 
+@pytest.mark.parametrize("how", ["stop", "kill"])
+def test_who_talks_through_a_daemon_that_ends_is_told_in_one_sentence_and_may_go_on(
+    two: Place, how: str
+) -> None:
+    """Readers and talkers end at once, also in the middle of a line; what was said before is said once."""
+    listening = two.bob.start("listen", "--json")
+    chatting = two.bob.start("chat", "alice")
+    chatting.write(f"before the {how}\n")
+    eventually(lambda: f"before the {how}" in texts(two.bob.json("history", "alice")))
+    chatting.write("half a line")
+    if how == "kill":
+        two.daemon.kill()
+    else:
+        assert two.daemon.stop() == 0
+    assert (listening.wait(), chatting.wait()) == (1, 1)
+    [said] = [line for line in chatting.errors if line.strip() and not line.startswith("(")]
+    assert "the daemon ended" in said
+    [ended] = [record for record in map(json.loads, listening.rest()) if record["type"] == "error"]
+    assert "the daemon ended" in ended["sentence"]
+    assert two.bob.json("send", "alice", f"after the {how}", "--wait", "sent")[0]["state"] == "sent"
+    got = texts(two.alice.json("listen", "--once"))
+    assert got[-2:] == [f"before the {how}", f"after the {how}"]
+
+
+def test_a_backup_at_the_relay_is_made_and_checked_through_the_daemon(two: Place) -> None:
+    *_, made = two.bob.json("backup", "create", "--relay")
+    assert two.bob.json("daemon", "status")[0]["pid"] == two.daemon.pid
+    *_, checked = two.bob.json("backup", "verify", "--relay")
+    assert checked["messages"] == made["messages"] == len(two.bob.json("history", "alice", "-n", "10000"))
+    assert two.bob.json("daemon", "status")[0]["pid"] == two.daemon.pid
+
+
 def test_it_ends_cleanly_with_subscribers_and_is_started_on_demand(two: Place) -> None:
     listening = two.bob.start("listen", "--json")
     eventually(lambda: two.bob.json("daemon", "status")[0]["callers"] >= 3)  # two of it, and who asks

@@ -85,7 +85,7 @@ def test_a_relay_whose_disk_is_full_delivers_and_deletes_and_takes_mail_when_the
         assert "Traceback" not in "".join(serving.errors)
 
 
-@pytest.mark.attack(41)
+@pytest.mark.attack(42)
 def test_a_vault_whose_disk_is_full_says_so_and_loses_and_doubles_nothing(tmp_path: Path) -> None:
     """Commands, then a daemon that stays while the disk fills and empties under it."""
     with (

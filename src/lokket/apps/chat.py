@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final
 
 from lokket.apps import output
 from lokket.apps.options import Petname
@@ -16,10 +17,12 @@ from lokket.client.client import Client
 from lokket.client.happenings import Happening, HungUp, Offline, Stalled, Stopped
 from lokket.engine import events
 from lokket.engine.answers import ALARM_KINDS
+from lokket.errors import LocalError
 
 _EARLIER: Final = 20
 _SETTLE_S: Final = 10.0
 _RECEIPTS_WAIT_S: Final = 2.0
+_LAST_WORD_S: Final = 0.5
 _PROMPT: Final = "> "
 _STATES: Final = {"delivered": "✓ delivered", "sent": "✓ sent", "failed": "✗ not sent"}
 
@@ -32,20 +35,38 @@ async def chat(session: Session, petname: Petname) -> int:
         for message in client.history(petname, _EARLIER) if session.out.is_terminal else ():
             who = "you" if message.outgoing else petname
             screen.show(message_lines(who, message.text, message.time_ms))
-        watching = asyncio.create_task(_watch(client, queue, screen))
-        try:
-            await asyncio.sleep(0)
-            async for line in TypedLines(_PROMPT if session.out.is_terminal else ""):
-                if line.strip() == "/quit":
-                    break
-                if line.strip():
-                    screen.sent(await client.send(petname, line))
-            await client.settle(_SETTLE_S)
-            if not session.out.is_terminal:
-                await screen.all_delivered(_RECEIPTS_WAIT_S)
-        finally:
-            watching.cancel()
+        await _first_to_end(_type(session, client, petname, screen), _watch(client, queue, screen))
     return output.OK
+
+
+async def _type(session: Session, client: Client, petname: str, screen: _Screen) -> None:
+    await asyncio.sleep(0)
+    async for line in TypedLines(_PROMPT if session.out.is_terminal else ""):
+        if line.strip() == "/quit":
+            break
+        if line.strip():
+            screen.sent(await client.send(petname, line))
+    await client.settle(_SETTLE_S)
+    if not session.out.is_terminal:
+        await screen.all_delivered(_RECEIPTS_WAIT_S)
+
+
+async def _first_to_end(typing: Coroutine[Any, Any, None], watching: Coroutine[Any, Any, None]) -> None:
+    """Also in the middle of a line: who types on without a daemon would type to nobody.
+
+    A line on its way knows better what became of it than who watches: its word counts, if it comes.
+    """
+    tasks = [asyncio.create_task(typing), asyncio.create_task(watching)]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(tasks[:1], timeout=_LAST_WORD_S if tasks[1].done() else None)
+    finally:
+        for task in tasks:
+            task.cancel()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            raise outcome
 
 
 class _Screen:
@@ -121,8 +142,7 @@ async def _watch(client: Client, queue: asyncio.Queue[Happening], screen: _Scree
             case events.MessageState() as state:
                 screen.state(state)
             case Stopped(sentence=sentence):
-                screen.show(f"  ! {visible(sentence)}", "red")
-                return
+                raise LocalError(sentence)
             case events.TrustNotice() as notice:
                 screen.notice(notice)
                 if notice.kind in ALARM_KINDS:
