@@ -7,6 +7,7 @@ PYTHON ?= python3
 JOBS ?= 2
 SEED ?= 0
 KILLS ?= 3000
+MINUTES ?= 5
 SECONDS ?= 60
 SIZES ?= 10 100 1000 10000
 WORLDS ?= 50
@@ -81,6 +82,9 @@ kill: $(VENV)/.stamp-dev ## kill -9 of sender, reader, daemon and relay: make ki
 
 abuse: $(VENV)/.stamp-dev ## hostile load on a relay beside honest people: their p99 without and with it
 	@$(RUN)/python -m tests.e2e.abuse
+
+soak: $(VENV)/.stamp-dev ## a relay and three daemons talk; what grows is measured: make soak MINUTES=5 SEED=0
+	@$(RUN)/python -m tests.reliability.soak --minutes $(MINUTES) --seed $(SEED)
 
 powercut: $(VENV)/.stamp-dev ## 4,000 power cuts under the relay's data and under vaults
 	@$(RUN)/python -m tests.reliability powercut-relay --seeds 0:2000
