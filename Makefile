@@ -94,8 +94,9 @@ diskfaults: $(VENV)/.stamp-dev ## every operation of the disk fails in turn, und
 	@$(RUN)/python -m tests.reliability diskfaults-relay --seeds 0:50
 	@$(RUN)/python -m tests.reliability diskfaults-client --seeds 0:20
 
-corrupt: $(VENV)/.stamp-dev ## 1,000 ways to damage a vault; 200 salvaged ones go on
+corrupt: $(VENV)/.stamp-dev ## 1,000 damages of a vault, 2,000 of a relay; 200 salvaged vaults go on
 	@$(RUN)/python -m tests.reliability corruption --seeds 0:1000
+	@$(RUN)/python -m tests.reliability corruption-relay --seeds 0:2000
 	@$(RUN)/python -m tests.reliability salvage --seeds 0:200
 
 fuzz: $(VENV)/.stamp-fuzz ## fuzz one decoder: make fuzz NAME=tls SECONDS=60; without NAME, list them

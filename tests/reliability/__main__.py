@@ -11,12 +11,13 @@ import time
 import traceback
 from collections.abc import Callable
 
-from tests.reliability import corruption, diskfaults, powercut
+from tests.reliability import corruption, diskfaults, powercut, relay_corruption
 
 FAILURES_MAX = 5
 CAMPAIGNS: dict[str, tuple[Callable[[int], int], str]] = {
     "powercut-relay": (powercut.relay, "answers before the cuts"),
     "corruption": (corruption.vault, "damages noticed"),
+    "corruption-relay": (relay_corruption.relay, "damages that the relay noticed"),
     "salvage": (corruption.life, "salvaged accounts that went on"),
     "diskfaults-relay": (diskfaults.relay, "faults"),
     "diskfaults-client": (diskfaults.client, "faults"),
@@ -51,7 +52,7 @@ def run(name: str, seeds: range) -> int:
     print(
         f"{name}: seeds {seeds.start} to {seeds.stop - 1}, {failed} failed, {figure} {unit}, {spent_s:.0f} s"
     )
-    for outcome, count in sorted(corruption.outcomes.items()):
+    for outcome, count in sorted((corruption.outcomes + relay_corruption.outcomes).items()):
         print(f"  {outcome}: {count}")
     return 1 if failed else 0
 

@@ -100,8 +100,20 @@ def read(opened: Vault) -> Rows:
 
 def damage(way: str, chance: random.Random, whole: Original) -> dict[str, bytes]:
     """The files after it."""
-    files = dict(whole.files)
-    name = "vault.db-wal" if way.startswith("log") else "vault.db"
+    logs = (whole.foreign_log, whole.older_log)
+    return harm(way, chance, whole.files, ("vault.db", "vault.db-wal"), logs)
+
+
+def harm(
+    way: str,
+    chance: random.Random,
+    whole: dict[str, bytes],
+    names: tuple[str, str],
+    logs: tuple[bytes, bytes],
+) -> dict[str, bytes]:
+    """The files after it. ``names``: of the database and its log; ``logs``: another's, and an older one."""
+    files = dict(whole)
+    name = names[way.startswith("log")]
     data = bytearray(files[name])
     pages = len(data) // PAGE_BYTES
     page = chance.randrange(pages) * PAGE_BYTES
@@ -125,9 +137,9 @@ def damage(way: str, chance: random.Random, whole: Original) -> dict[str, bytes]
             del files[name]
             return files
         case "log-foreign":
-            data = bytearray(whole.foreign_log)
+            data = bytearray(logs[0])
         case "log-older":
-            data = bytearray(whole.older_log)
+            data = bytearray(logs[1])
     files[name] = bytes(data)
     return files
 

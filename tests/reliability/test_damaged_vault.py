@@ -1,4 +1,4 @@
-"""Damaged vaults, with few seeds: ``make corrupt`` runs them all."""
+"""Damaged vaults and relays, with few seeds: ``make corrupt`` runs them all."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from lokket.relay.storage.base import StorageDamaged
 from lokket.relay.storage.sqlite import SQLiteStorage
-from tests.reliability import corruption
+from tests.reliability import corruption, relay_corruption
 from tests.support.machine import Machine, machines
 from tests.support.rows import NOW_S, ROOMY, mail, new_account
 
@@ -54,6 +54,17 @@ def _damage_and_mend(alice: Machine) -> None:
 
 
 # --- the relay's data ---
+
+
+@pytest.mark.attack(94)
+@pytest.mark.parametrize("seed", range(len(corruption.WAYS)), ids=corruption.WAYS)
+def test_a_relays_damage_is_noticed_or_found_out_and_the_original_is_kept(seed: int) -> None:
+    relay_corruption.relay(seed)
+
+
+def test_a_relay_without_damage_refuses_nothing_and_misses_nothing() -> None:
+    relay_corruption.original()
+    assert asyncio.run(relay_corruption.undamaged()) == []
 
 
 @pytest.mark.attack(94)

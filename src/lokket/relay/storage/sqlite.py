@@ -206,6 +206,7 @@ class SQLiteStorage(SQLiteReader):
             if self._max_bytes:
                 connection.pragma("max_page_count", max(self._max_bytes // _PAGE_BYTES, 1))
             self._mail_ids = jobs.MailIds(connection)
+            connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
         except BaseException:
             connection.close()
             raise
@@ -366,6 +367,8 @@ class SQLiteStorage(SQLiteReader):
 def _open(path: Path, vfs: str | None) -> apsw.Connection:
     try:
         connection = apsw.Connection(str(path), vfs=vfs)
+        # Whatever is found to be wrong: the file and its log stay as they are.
+        connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
         connection.set_busy_timeout(2_000)
         for setting in _PRAGMAS:
             connection.execute(setting).fetchall()
