@@ -21,7 +21,7 @@ from lokket import limits
 from lokket.client.direct import DirectClient
 from lokket.errors import LocalError
 from lokket.protocol import identity
-from lokket.relay.app import Running, build, serve
+from lokket.relay.app import Running, build, listen, serve
 from lokket.relay.config import EVERYONE, RelayConfig
 from lokket.relay.explain import NOT_HELD, explain_data
 from lokket.system import now_ms
@@ -406,3 +406,17 @@ async def test_a_process_serves_stops_on_a_signal_and_logs_no_one(tmp_path: Path
     assert "Traceback" not in errors
     canaries = ["canary", "a-name-looked-up", "alice", alice.genesis_hash.hex(), "127.0.0.1"]
     assert [canary for canary in canaries if canary in errors] == []
+
+
+async def test_small_frames_do_not_wait_for_acknowledgements() -> None:
+    """A socket whose protocol is not named keeps Nagle's delay in asyncio: 40 ms for a small frame."""
+    accepted: asyncio.Future[asyncio.StreamWriter] = asyncio.get_running_loop().create_future()
+    server = await asyncio.start_server(
+        lambda _, writer: accepted.set_result(writer), sock=listen("127.0.0.1", 0)
+    )
+    async with server:
+        _, ours = await asyncio.open_connection(*server.sockets[0].getsockname())
+        theirs = await accepted
+        assert theirs.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        for writer in (ours, theirs):
+            writer.close()
