@@ -14,6 +14,7 @@ from lokket.engine.step import Step, account_of, own_state, require_account, sav
 from lokket.engine.store import ACCOUNT, Transaction
 from lokket.errors import LocalError
 from lokket.protocol import identity
+from lokket.protocol.linking import LinkCode
 from lokket.wire import api
 
 ROLE = b"handover"  # its key among the account's rows
@@ -49,27 +50,37 @@ def join(step: Step, command: JoinAsDevice) -> None:
         raise LocalError("this vault has an account already: choose another profile")
     genesis_hash = identity.genesis_hash(tls.decode(identity.Genesis, command.genesis))
     made = make(step, genesis_hash, number=command.number, added_version=command.added_version)
+    step.emit(DeviceMade(join_with(step, made, genesis_hash, command, genesis=command.genesis)))
+
+
+def join_with(
+    step: Step, made: Made, genesis_hash: bytes, told: JoinAsDevice | LinkCode, *, genesis: bytes = b""
+) -> bytes:
+    """The account as a device has it that is not listed yet. Returns the encoded ``Device``.
+
+    ``told``: its number, and where the account is. ``genesis`` empty: it comes with the list.
+    """
     encoded = tls.encode(made.device)
     save_account(
         step.tx,
         Account(
             status="joining",
-            genesis=command.genesis,
+            genesis=genesis,
             genesis_hash=genesis_hash,
             state=b"",
             device=encoded,
             device_hash=made.device_hash,
-            number=command.number,
+            number=told.number,
             registration_id=made.registration_id,
             device_keys=made.keys.encode(),
             account_seed=b"",
             name=None,
-            origin=command.origin,
-            relay_key=command.relay_key,
+            origin=told.origin,
+            relay_key=told.relay_key,
             token=b"",
         ),
     )
-    step.emit(DeviceMade(encoded))
+    return encoded
 
 
 def add(step: Step, command: AddDevice) -> None:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import msgspec
 
 from lokket import limits
-from lokket.codec import tls
 from lokket.crypto.primitives import equal
 from lokket.engine import book, devices, history, siblings
 from lokket.engine.events import (
@@ -28,8 +27,8 @@ from lokket.engine.events import (
     Listed,
     OpenLink,
 )
-from lokket.engine.records import Account, DeviceName, Knock, Meeting, load, save
-from lokket.engine.step import Step, account_of, own_state, require_account, save_account
+from lokket.engine.records import DeviceName, Knock, Meeting, load, save
+from lokket.engine.step import Step, account_of, own_state, require_account
 from lokket.engine.store import ACCOUNT, Transaction
 from lokket.errors import LocalError, RemoteError
 from lokket.protocol import identity
@@ -165,28 +164,9 @@ def join(step: Step, command: LinkDevice) -> None:
     if not siblings.is_device_name(command.name):
         raise LocalError(f"a device's name has 1 to {limits.DEVICE_NAME_MAX_CHARS} printable characters")
     made = devices.make(step, code.genesis_hash, number=code.number, added_version=code.added_version)
-    encoded = tls.encode(made.device)
+    encoded = devices.join_with(step, made, code.genesis_hash, code)
     keys = derive_link(code.secret)
     number = link_number(keys, code.genesis_hash, made.device_hash)
-    save_account(
-        step.tx,
-        Account(
-            status="joining",
-            genesis=b"",
-            genesis_hash=code.genesis_hash,
-            state=b"",
-            device=encoded,
-            device_hash=made.device_hash,
-            number=code.number,
-            registration_id=made.registration_id,
-            device_keys=made.keys.encode(),
-            account_seed=b"",
-            name=None,
-            origin=code.origin,
-            relay_key=code.relay_key,
-            token=b"",
-        ),
-    )
     word = seal_word(keys, encoded, command.name, step.entropy)
     save(step.tx, ACCOUNT, _KNOCK, Knock(keys.token, word, step.now_s + limits.LINK_CODE_VALID_S))
     history.want(step)
