@@ -29,8 +29,11 @@ def test_mail_for_a_full_mailbox_stays_in_the_outbox_and_arrives_when_there_is_r
         refused = alice.run("send", "bob", said[ROOM], "--wait", "sent", "--timeout", "2")
         assert refused.returncode == 3, refused.stderr
         assert "the recipient's mailbox at the relay is full" in refused.stderr
-        for text in said[ROOM + 1 :]:
-            alice.json("send", "bob", text, "--wait", "queued")
+        chatting = alice.start("chat", "bob")
+        chatting.write("".join(f"{text}\n" for text in said[ROOM + 1 :]))
+        assert chatting.line() == "  · queued: the recipient's mailbox at the relay is full"
+        eventually(lambda: len(alice.json("history", "bob")) == len(said))
+        chatting.stop()
         relay.serving.kill()  # what it refused does not count on its memory
         relay.serve("--config", str(relay.home / "relay.toml"))
         states = [record["state"] for record in alice.json("history", "bob")]
