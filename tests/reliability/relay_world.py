@@ -91,7 +91,7 @@ class World:
         if isinstance(reply, api.Ok):
             self.ledger.batches = number
             self.ledger.answers += 1
-        else:
+        elif not (isinstance(reply, api.Refused) and reply.code == api.RATE_LIMITED):  # some lives are long
             self._refused(reply)
 
     def _refused(self, reply: api.Reply) -> None:
