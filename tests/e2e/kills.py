@@ -10,6 +10,7 @@ import argparse
 import random
 import sys
 import tempfile
+import traceback
 from collections import Counter
 from pathlib import Path
 
@@ -17,8 +18,8 @@ from lokket.client.rpc import place
 from tests.e2e.test_kill import Street, kill_round
 from tests.support.machine import RelayMachine, machines
 
-MESSAGES = (20, 60)
-KILLS_A_ROUND = 4
+MESSAGES = (30, 60)
+KILLS_A_ROUND = 12
 ROUNDS_A_STREET = 25  # then new accounts, so that histories stay short
 
 
@@ -48,8 +49,9 @@ def main() -> int:
                     kill_round(
                         street, victim, [f"round {number} line {at}" for at in range(messages)], moments
                     )
-                except Exception as error:
-                    print(f"round {seed!r}, kills of the {victim} after {moments}: {error!r}", flush=True)
+                except Exception:
+                    print(f"round {seed!r}, kills of the {victim} after {moments}:", flush=True)
+                    traceback.print_exc()
                     return 1
                 counts[victim] += len(moments)
                 counts["messages"] += messages

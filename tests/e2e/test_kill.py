@@ -112,4 +112,8 @@ def kill_round(street: Street, victim: str, lines: list[str], kill_after: Sequen
     assert list(first.values()) == lines
     if victim in ("sender", "relay"):  # a killed reader may print again what it had not yet confirmed
         assert len(street.printed) == len(lines)
+    # The last reader may have been stopped before its first line.
+    again = street.bob.json("listen", "--once")[1:]
+    assert {record["id"] for record in again if record["type"] == "message"} <= first.keys()
+    assert victim in ("reader", "daemon") or not again, again
     assert not street.bob.json("listen", "--once")[1:]

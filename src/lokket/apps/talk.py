@@ -110,12 +110,16 @@ class _Printer:
             line = _line(self._out, happening)
             if line is not None:
                 lines.append(line)
+        alarmed = any(isinstance(each, events.TrustNotice) and each.kind in ALARM_KINDS for each in batch)
+        await to_its_end(self._hand_on(lines, last, alarmed=alarmed))
+
+    async def _hand_on(self, lines: list[str], last: int, *, alarmed: bool) -> None:
         if lines:
             await asyncio.to_thread(_write, "\n".join(lines) + "\n")
         if last > self._printed:
             self._printed = last
-            await to_its_end(self._client.handled(last, self._cursor))
-        if any(isinstance(each, events.TrustNotice) and each.kind in ALARM_KINDS for each in batch):
+            await self._client.handled(last, self._cursor)
+        if alarmed:
             await self._client.perform(events.AlarmsShown())
 
 
