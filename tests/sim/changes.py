@@ -92,11 +92,17 @@ def hand_over(world: World) -> None:
             world.changing.discard(giver.account)
             world.handed_over.append(giver.account)
             return
+        if _key_went_with_a_vault(giver, taker):
+            world.changing.discard(giver.account)
+            world.handed_over.append(giver.account)
+            return
         offered = taker.look(engine_devices.role_of)
         if offered is not None and offered.stage == "offered" and taker.running:  # type: ignore[attr-defined]
             taker.step(events.AcceptAdmin())
         elif (
-            offered is None
+            (
+                offered is None or giver.look(engine_devices.role_of) is None
+            )  # it may have forgotten that it did
             and world.clock.now_ms - offered_ms > _ASK_AGAIN_MS
             and giver.running
             and giver.step(events.OfferAdmin(taker.number))
@@ -105,6 +111,17 @@ def hand_over(world: World) -> None:
         world.clock.after(_LOOK_MS, insist)
 
     insist()
+
+
+def _key_went_with_a_vault(giver: Device, taker: Device) -> bool:
+    """The taker had the account's key, and went back to before it: the person needs the recovery code."""
+    pair = (giver, taker)
+    return (
+        taker.name in taker.world.forgotten
+        and not any(device.look(account_of).account_seed for device in pair)  # type: ignore[attr-defined]
+        and all(device.look(engine_devices.role_of) is None for device in pair)
+        and not any(is_admin(device) for device in pair)
+    )
 
 
 def recover(world: World) -> None:

@@ -54,8 +54,11 @@ def advance(step: Step) -> None:
     for key, row in rows(step.tx, OUTBOX, OutboxRow):
         if step.link.clock_agrees and step.now_ms - row.created_ms > limits.OUTBOX_DAYS * _DAY_MS:
             _fail(step, key, row, "it could not be delivered within 14 days")
-        elif row.device_hash in held or row.envelope_id in on_their_way:
+        elif row.device_hash in held:
             continue
+        elif row.envelope_id in on_their_way:
+            if row.attempts:  # refused before, and perhaps again: no later one overtakes it
+                held.add(row.device_hash)
         elif challenges.is_needless(step.tx, row):
             step.tx.delete(OUTBOX, key)
         elif not step.due(row.retry_ms, RETRY_MAX_MS + _BACKOFF_MS):

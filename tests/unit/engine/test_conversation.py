@@ -165,3 +165,26 @@ def test_long_one_way_runs_turn_the_ratchet(friends: Friends) -> None:
         if envelope.kind == api.KIND_WHISPER:
             keys.add(SignalMessage(envelope.body).ratchet_key)
     assert len(keys) >= 4
+
+
+def test_a_message_that_was_refused_is_not_overtaken(friends: Friends) -> None:
+    """Its next try is on its way, and may be refused again: what was written later waits for the answer."""
+    town, alice, bob = friends
+    alice.handle(events.SendText("bob", "first"))
+    (call,) = _sends(alice)
+    alice.outgoing.remove(call)
+    assert isinstance(call.request, api.Send)
+    refused = tuple(api.Deposited(each.envelope_id, api.STALE_LIST) for each in call.request.envelopes)
+    alice.handle(events.Answered(call.call, api.Sent(refused)))
+    town.now_ms += 2_000
+    alice.handle(events.Tick())
+    (again,) = _sends(alice)
+    alice.handle(events.SendText("bob", "second"))
+    assert _sends(alice) == [again]
+    town.settle()
+    assert bob.texts("alice") == ["first", "second"]
+
+
+def _sends(device: Device) -> list[events.Call]:
+    calls = [each for each in device.outgoing if isinstance(each, events.Call)]
+    return [each for each in calls if isinstance(each.request, api.Send)]
