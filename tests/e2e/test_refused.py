@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from tests.support.daemon import short_folder
 from tests.support.machine import RelayMachine, eventually, machines
 
 BARE = "--insecure-no-passphrase"
 ROOM = 3  # envelopes in a mailbox
 
 
-def test_mail_for_a_full_mailbox_stays_in_the_outbox_and_arrives_when_there_is_room(tmp_path: Path) -> None:
-    with machines(tmp_path, "alice", "bob") as (relay, alice, bob):
+def test_mail_for_a_full_mailbox_stays_in_the_outbox_and_arrives_when_there_is_room() -> None:
+    with short_folder() as folder, machines(folder, "alice", "bob") as (relay, alice, bob):
         assert isinstance(relay, RelayMachine)
         relay.home.mkdir()
         (relay.home / "relay.toml").write_text(f"mailbox_count_max = {ROOM}\n")

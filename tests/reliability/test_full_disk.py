@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from lokket import limits
+from tests.support.daemon import short_folder
 from tests.support.machine import Machine, RelayMachine, eventually, machines
 from tests.support.small_disk import small_disk
 
@@ -41,12 +40,11 @@ def met(relay: RelayMachine, alice: Machine, bob: Machine) -> None:
 
 
 @pytest.mark.attack(42)
-def test_a_relay_whose_disk_is_full_delivers_and_deletes_and_takes_mail_when_there_is_room(
-    tmp_path: Path,
-) -> None:
+def test_a_relay_whose_disk_is_full_delivers_and_deletes_and_takes_mail_when_there_is_room() -> None:
     with (
-        small_disk(tmp_path / "relay", limits.DISK_RESERVE_BYTES + 12 * MEBIBYTE) as disk,
-        machines(tmp_path, "alice", "bob") as (relay, alice, bob),
+        short_folder() as folder,
+        small_disk(folder / "relay", limits.DISK_RESERVE_BYTES + 12 * MEBIBYTE) as disk,
+        machines(folder, "alice", "bob") as (relay, alice, bob),
     ):
         assert isinstance(relay, RelayMachine)
         met(relay, alice, bob)
@@ -86,11 +84,12 @@ def test_a_relay_whose_disk_is_full_delivers_and_deletes_and_takes_mail_when_the
 
 
 @pytest.mark.attack(42)
-def test_a_vault_whose_disk_is_full_says_so_and_loses_and_doubles_nothing(tmp_path: Path) -> None:
+def test_a_vault_whose_disk_is_full_says_so_and_loses_and_doubles_nothing() -> None:
     """Commands, then a daemon that stays while the disk fills and empties under it."""
     with (
-        small_disk(tmp_path / "alice", 8 * MEBIBYTE) as disk,
-        machines(tmp_path, "alice", "bob") as (relay, alice, bob),
+        short_folder() as folder,
+        small_disk(folder / "alice", 8 * MEBIBYTE) as disk,
+        machines(folder, "alice", "bob") as (relay, alice, bob),
     ):
         assert isinstance(relay, RelayMachine)
         met(relay, alice, bob)

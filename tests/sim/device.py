@@ -141,6 +141,8 @@ class Device:
             self._carry_out(effects, None if cut is None else -1 - cut)
         if isinstance(event, events.CreateAccount | events.JoinAsDevice | events.RecoverAccount):
             self._connect_after(1)
+        if isinstance(event, events.Answered) and event.call == "here":
+            self.logins += 1  # only now the relay holds this login against an older copy of the vault
         return True
 
     def _entropy_for(self, event: events.Event) -> SeededEntropy:
@@ -182,7 +184,6 @@ class Device:
                     self.watch.noticed(effect)
                     if isinstance(effect, events.Online):
                         self.online = True
-                        self.logins += 1
                         self._failures = 0
         if power_for is not None and life == self._life and power_for >= len(effects):
             self._power_cut("after all effects")

@@ -18,6 +18,7 @@ from lokket.protocol.linking import LinkCode
 from lokket.wire import api
 
 ROLE = b"handover"  # its key among the account's rows
+_OFFER_AGAIN_MS = 1_000
 _REGISTRATION_IDS = 1 << 14  # libsignal's 14 bits, 0 left out
 
 
@@ -163,14 +164,33 @@ def offer(
 def resume(step: Step) -> None:
     account = require_account(step.tx)
     if account.pending_list:
-        pending = unpack(PendingList, account.pending_list)
-        step.call("list", api.PutList(None, pending.link, pending.body, pending.devices))
+        step.call("list", _request(account))
+
+
+def _request(account: Account) -> api.PutList:
+    pending = unpack(PendingList, account.pending_list)
+    return api.PutList(None, pending.link, pending.body, pending.devices)
 
 
 def answered(step: Step, reply: api.Reply) -> None:
-    """The relay's word on our list. Either way our own chain is fetched: it shows what now holds."""
+    """The relay's word on our list. Either way our own chain is fetched: it shows what now holds.
+
+    A list that was accepted is kept until the chain shows it: no other one is signed in its place meanwhile.
+    """
     account = require_account(step.tx)
     if isinstance(reply, api.Refused):
         book.fail(step, "list", f"the relay refused the device list: {reply.sentence}")
-    save_account(step.tx, msgspec.structs.replace(account, pending_list=b""))
+        save_account(step.tx, msgspec.structs.replace(account, pending_list=b""))
     book.fetch(step, account.genesis_hash)
+
+
+def chain_arrived(step: Step, *, moved: bool) -> None:
+    """Our own chain. What moved it was the list that we keep, or voids it; else that is offered again."""
+    account = require_account(step.tx)
+    if not account.pending_list:
+        return
+    if moved:
+        step.link.later.pop("list", None)
+        save_account(step.tx, msgspec.structs.replace(account, pending_list=b""))
+    elif "list" not in step.link.calls and "list" not in step.link.later:
+        step.ask_later("list", _request(account), _OFFER_AGAIN_MS)

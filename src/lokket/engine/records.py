@@ -57,7 +57,7 @@ class Account(Record, frozen=True):
 
 
 class PendingList(Record, frozen=True):
-    """A list that is signed and not yet accepted: resent as these bytes."""
+    """A list that is signed and that our chain does not show yet: resent as these bytes."""
 
     link: bytes
     body: bytes

@@ -44,6 +44,7 @@ def own_chain(step: Step, known: identity.AccountState, update: identity.Account
     heads = more_heads(account.heads, update)
     account = msgspec.structs.replace(account, state=state.encode(), heads=heads)
     save_account(step.tx, account)
+    devices.chain_arrived(step, moved=state.head != known.head)
     if state.head != known.head:
         whole_chain.followed(step, update)
     learn_devices(step, state)

@@ -52,6 +52,32 @@ def test_a_revoked_device_receives_nothing_from_the_next_send_on(town: Town) -> 
     assert [view.number for view in alice.me.devices] == [1]
 
 
+def test_no_other_list_is_signed_before_our_chain_shows_the_last_one(town: Town) -> None:
+    """Two lists of one version are a fork, which contacts never forgive: the relay may lose the first."""
+    alice, _, bob = pair(town)
+    chains: list[api.Reply] = []
+
+    def hold_chains(device: Device, request: api.Request, reply: api.Reply) -> api.Reply:
+        if device is alice and isinstance(request, api.FetchAccount):
+            chains.append(reply)
+            return api.Refused(api.UNAVAILABLE, "later", 500)
+        return reply
+
+    town.replace = hold_chains
+    alice.handle(events.RevokeDevice(2))
+    town.settle(within_ms=400)
+    assert chains, "the relay has the list, and its chain was asked for"
+    with pytest.raises(LocalError, match="under way"):
+        alice.handle(events.RevokeDevice(2))
+    town.replace = lambda device, request, reply: reply
+    alice.connect()
+    town.settle()
+    assert [view.number for view in alice.me.devices] == [1]
+    assert not alice.ask(require_account).pending_list
+    town.say(bob, "alice", "to one device")
+    assert alice.texts("bob") == ["to one device"]
+
+
 @pytest.mark.attack(87)
 def test_mail_of_a_revoked_device_is_quarantined(town: Town) -> None:
     alice, tablet, bob = pair(town)
