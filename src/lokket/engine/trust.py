@@ -10,9 +10,9 @@ import msgspec
 
 from lokket.engine import book, devices, handover, history, outbox, prekeys, reading, siblings, whole_chain
 from lokket.engine.events import MarkVerified, TrustNotice
-from lokket.engine.records import Contact, PeerDevice, load, save
+from lokket.engine.records import Contact, HeldEnvelope, PeerDevice, load, rows, save
 from lokket.engine.step import Step, own_state, require_account, save_account
-from lokket.engine.store import HEALING, PEER, RECEIPT, SESSION
+from lokket.engine.store import HEALING, INBOX, PEER, RECEIPT, SESSION
 from lokket.errors import LocalError, RemoteError
 from lokket.protocol import identity
 from lokket.wire import content
@@ -195,6 +195,9 @@ def forget_device(step: Step, device_hash: bytes) -> None:
     step.tx.delete(HEALING, device_hash)
     for key, _ in list(step.tx.scan(RECEIPT, device_hash)):
         step.tx.delete(RECEIPT, key)
+    for key, row in rows(step.tx, INBOX, HeldEnvelope):
+        if row.to_heal and row.sender_device == device_hash:
+            save(step.tx, INBOX, key, msgspec.structs.replace(row, to_heal=False))
     outbox.drop_device(step, device_hash)
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from lokket.codec import tls
 from lokket.engine import events, views
-from lokket.engine.records import OutboxRow, rows
+from lokket.engine.records import HeldEnvelope, OutboxRow, rows
 from lokket.engine.step import own_state, require_account
-from lokket.engine.store import AWAITING, OUTBOX, SESSION
+from lokket.engine.store import AWAITING, INBOX, OUTBOX, SESSION
 from lokket.errors import LocalError
 from lokket.protocol import identity
 from lokket.protocol.identity.devicelist import body_hash, sign_link
@@ -76,6 +76,26 @@ def test_no_other_list_is_signed_before_our_chain_shows_the_last_one(town: Town)
     assert not alice.ask(require_account).pending_list
     town.say(bob, "alice", "to one device")
     assert alice.texts("bob") == ["to one device"]
+
+
+def test_a_device_that_is_gone_is_not_to_be_asked_for_its_mail_again(town: Town) -> None:
+    alice, tablet, bob = pair(town)
+    town.say(tablet, "bob", "opens")
+    town.tamper = lambda device, arrived: tuple(each[:-1] + bytes((each[-1] ^ 1,)) for each in arrived)
+    tablet.handle(events.SendText("bob", "spoilt"))
+    town.settle(within_ms=0)
+    town.tamper = lambda device, arrived: arrived
+    assert _to_heal(bob) == [True]
+    alice.handle(events.RevokeDevice(2))
+    town.settle(within_ms=0)
+    alice.handle(events.SendText("bob", "the list is a new one"))
+    town.settle(within_ms=0)
+    assert "device-removed" in bob.trust_kinds()
+    assert _to_heal(bob) == [False]
+
+
+def _to_heal(device: Device) -> list[bool]:
+    return [row.to_heal for _, row in device.ask(lambda tx: rows(tx, INBOX, HeldEnvelope))]
 
 
 @pytest.mark.attack(87)
