@@ -10,6 +10,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from lokket import limits
@@ -49,6 +51,7 @@ def advance(step: Step) -> None:
     if account is None or not account.state:
         return
     on_their_way = step.link.in_flight()
+    names_head = _head_check(step)
     held: set[bytes] = set()  # devices with an earlier row that cannot leave yet
     ready: list[api.Envelope] = []
     for key, row in rows(step.tx, OUTBOX, OutboxRow):
@@ -57,7 +60,7 @@ def advance(step: Step) -> None:
         elif row.device_hash in held:
             continue
         elif row.envelope_id in on_their_way:
-            if row.attempts:  # refused before, and perhaps again: no later one overtakes it
+            if row.attempts or not names_head(row):  # it may be refused: no later one overtakes it
                 held.add(row.device_hash)
         elif challenges.is_needless(step.tx, row):
             step.tx.delete(OUTBOX, key)
@@ -70,6 +73,19 @@ def advance(step: Step) -> None:
             elif step.link.heard:
                 ready.append(envelope)
     _dispatch(step, ready)
+
+
+def _head_check(step: Step) -> Callable[[OutboxRow], bool]:
+    """Whether a row's envelope names the list that we know now. Decodes neither list nor envelope per row."""
+    heads: dict[bytes, bytes] = {}
+
+    def names_head(row: OutboxRow) -> bool:
+        if row.genesis_hash not in heads:
+            state = book.known_state(step, row.genesis_hash)
+            heads[row.genesis_hash] = b"" if state is None else state.head
+        return heads[row.genesis_hash] in row.envelope
+
+    return names_head
 
 
 def _envelope(step: Step, account: Account, key: bytes, row: OutboxRow) -> api.Envelope | None:

@@ -185,6 +185,29 @@ def test_a_message_that_was_refused_is_not_overtaken(friends: Friends) -> None:
     assert bob.texts("alice") == ["first", "second"]
 
 
+def test_a_message_that_names_an_older_list_is_not_overtaken(friends: Friends) -> None:
+    """It is on its way and will be refused: what was written later waits for the answer."""
+    town, alice, bob = friends
+    alice.handle(events.SendText("bob", "first"))
+    (call,) = _sends(alice)
+    alice.outgoing.remove(call)
+    tablet = town.second_device(bob)
+    town.say(bob, "alice", "I have a tablet")
+    alice.handle(events.SendText("bob", "second"))
+    asked = [each.request for each in _sends(alice)]
+    sent_to = {
+        each.device_hash for request in asked if isinstance(request, api.Send) for each in request.envelopes
+    }
+    assert sent_to == {tablet.me.device_hash}
+    assert alice.caller is not None
+    alice.handle(events.Answered(call.call, town.answer(alice, alice.caller, call.request)))
+    town.settle()
+    said = ["first", "I have a tablet", "second"]
+    assert sorted(bob.texts("alice")) == sorted(tablet.texts("alice")) == sorted(said)
+    shown = [each.text for each in bob.told(events.MessageShown) if not each.outgoing]
+    assert shown == ["first", "second"]
+
+
 def _sends(device: Device) -> list[events.Call]:
     calls = [each for each in device.outgoing if isinstance(each, events.Call)]
     return [each for each in calls if isinstance(each.request, api.Send)]
