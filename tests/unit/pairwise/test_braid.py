@@ -12,7 +12,7 @@ from lokket.codec import tls
 from lokket.codec.tls import opaque
 from lokket.crypto import erasure, mlkem
 from lokket.crypto.keys import MLKEMKeyPair
-from lokket.errors import DecodeError, DecryptionFailed, KeyRefused, RemoteError
+from lokket.errors import DecodeError, DecryptionFailed, KeyRefused, LocalError, RemoteError
 from lokket.protocol.pairwise import braid, braid_states
 from lokket.protocol.pairwise.braid import (
     ON_SEND,
@@ -39,6 +39,7 @@ from lokket.protocol.pairwise.braid_states import (
     KeysUnsampled,
     NoHeaderReceived,
     State,
+    StoredBraid,
 )
 from tests.support.entropy import SeededEntropy
 
@@ -72,6 +73,7 @@ class Party:
         assert braid_states.encode(self.state) == stored
         self.state = tls.decode(Braid, stored).state
         assert braid_states.encode(braid_states.decode(stored)) == stored
+        assert StoredBraid(None, stored).peek() == (type(self.state), self.state.epoch)
 
 
 def parties(seed: object = 0) -> tuple[Party, Party]:
@@ -328,6 +330,8 @@ def test_stored_states_of_the_wrong_size_are_refused(size: int) -> None:
             tls.decode(Braid, wrong)
         with pytest.raises(DecodeError):
             braid_states.decode(wrong)
+        with pytest.raises(LocalError):
+            StoredBraid(None, wrong).peek()
 
 
 def test_stored_chunks_are_bounded_and_in_the_shortest_form() -> None:
@@ -343,6 +347,8 @@ def test_stored_chunks_are_bounded_and_in_the_shortest_form() -> None:
         except DecodeError:
             with pytest.raises(DecodeError):
                 braid_states.decode(stored)
+            with pytest.raises(LocalError):
+                StoredBraid(None, stored).peek()
         else:
             assert braid_states.decode(stored).chunks == expected
 

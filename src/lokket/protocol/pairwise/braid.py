@@ -141,16 +141,21 @@ def _source(state: State) -> str:
     return SENDS[type(state)][1] if type(state) in SENDS else ""
 
 
+def ignores(kind: type[State], epoch: int, message: Message) -> bool:
+    """Whether ``receive`` leaves a state of this kind and epoch as it is, whatever else it holds."""
+    if message.epoch != epoch:
+        return message.epoch < epoch
+    return _TAKES[kind][message.payload] is None
+
+
 def _take(state: State, message: Message) -> Stepped:
+    if ignores(type(state), state.epoch, message):
+        return state, None
     if message.epoch != state.epoch:
-        if message.epoch < state.epoch:
-            return state, None
         if message.epoch == state.epoch + 1 and (type(state), Event.NEXT_EPOCH) in TRANSITIONS:
             return _move(state, Event.NEXT_EPOCH, b"")
         raise DecryptionFailed("a post-quantum epoch is from the future", code="pq-epoch")
-    taking = _TAKES[type(state)][message.payload]
-    if taking is None:
-        return state, None
+    taking = cast(Taking, _TAKES[type(state)][message.payload])
     if not taking.chunks:
         return _move(state, cast(Event, taking.more), b"")
     before: bytes = getattr(state, "chunks", b"")

@@ -242,22 +242,31 @@ def encode(state: State) -> bytes:
 
 def decode(data: bytes) -> State:
     """Inverse of ``encode``. DecodeError, as ``tls.decode(Braid, data)`` raises it."""
+    layout, chunks_start = _check(data)
+    _, epoch, root, mac_key, *rest = layout.fixed.unpack_from(data)
+    if layout.chunked:
+        rest.append(data[chunks_start:])
+    return layout.kind(epoch, Authenticator(root, mac_key), *rest)
+
+
+def _check(data: bytes) -> tuple[_Layout, int]:
+    """(the layout of stored bytes that ``decode`` takes, where its chunks start). DecodeError: others."""
     layout = _LAYOUTS.get(data[0]) if data else None
     if layout is None:
         raise DecodeError("a stored Braid has an unknown state")
     size = layout.fixed.size
-    if len(data) < size or (len(data) > size and not layout.chunked):
+    if not layout.chunked:
+        if len(data) != size:
+            raise DecodeError("a stored Braid is cut short or too long")
+        return layout, size
+    reader = Reader(data)
+    reader.position = size
+    chunks_bytes = reader.length()
+    if reader.position + chunks_bytes != len(data):
         raise DecodeError("a stored Braid is cut short or too long")
-    _, epoch, root, mac_key, *rest = layout.fixed.unpack_from(data)
-    if layout.chunked:
-        reader = Reader(data)
-        reader.position = size
-        chunks = reader.opaque()
-        reader.end()
-        if len(chunks) > _CHUNKS_MAX_BYTES:
-            raise DecodeError("a stored Braid has too many chunks")
-        rest.append(chunks)
-    return layout.kind(epoch, Authenticator(root, mac_key), *rest)
+    if chunks_bytes > _CHUNKS_MAX_BYTES:
+        raise DecodeError("a stored Braid has too many chunks")
+    return layout, reader.position
 
 
 class StoredBraid:
@@ -278,6 +287,21 @@ class StoredBraid:
             except DecodeError:
                 raise LocalError("a stored session is damaged") from None
         return self._state
+
+    def peek(self) -> tuple[type[State], int]:
+        """(the state's kind, its epoch), for which stored bytes are checked and not decoded.
+
+        LocalError: the stored bytes are damaged.
+        """
+        state = self._state
+        if state is not None:
+            return type(state), state.epoch
+        data = self._data or b""
+        try:
+            layout, _ = _check(data)
+        except DecodeError:
+            raise LocalError("a stored session is damaged") from None
+        return layout.kind, int.from_bytes(data[1:9], "big")
 
     @property
     def data(self) -> bytes:

@@ -81,12 +81,13 @@ def receive(state: Spqr, pq_ratchet: bytes, work: Work) -> tuple[Spqr, bytes]:
     """(state, message key salt 32 B). DecodeError, DecryptionFailed, KeyRefused."""
     message, index = _decode(pq_ratchet)
     stored, next_chunk, root, initiator, links = state
-    before = stored.state
-    after, next_chunk, secret = braid.receive(before, next_chunk, message)
-    if after is not before:
-        stored = StoredBraid(after)
-    if secret is not None:
-        root, links = _add_epoch(state, secret)
+    if not braid.ignores(*stored.peek(), message):
+        before = stored.state
+        after, next_chunk, secret = braid.receive(before, next_chunk, message)
+        if after is not before:
+            stored = StoredBraid(after)
+        if secret is not None:
+            root, links = _add_epoch(state, secret)
     place = _place(links, message.epoch - 1)
     link, key, grown = _take_key(links[place], index, work)
     links = (*links[:place], link, *links[place + 1 :])
