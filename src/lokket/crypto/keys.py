@@ -44,6 +44,8 @@ MLDSA_SIGNATURE_BYTES: Final = {44: 2420, 65: 3309}
 class X25519KeyPair:
     """X25519 from a 32-byte scalar (clamped inside, RFC 7748 section 5)."""
 
+    __slots__ = ("_loaded", "_public", "private")
+
     def __init__(self, private: bytes, public: bytes | None = None) -> None:
         if len(private) != 32:
             raise LocalError("an X25519 private key has 32 bytes")

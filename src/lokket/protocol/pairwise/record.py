@@ -83,7 +83,7 @@ class Archived:
         """LocalError: the stored bytes are damaged."""
         if self._session is None:
             try:
-                self._session = _decode_session(self._data or b"")
+                self._session = _decode_session(self._data or b"", 0)
             except DecodeError:
                 raise LocalError("a stored session is damaged") from None
         return self._session
@@ -157,20 +157,20 @@ class SessionRecord:
     @staticmethod
     def decode(data: bytes) -> SessionRecord:
         """Inverse of ``encode``. DecodeError: damaged, or of an unknown version."""
-        if data[:1] != bytes((RECORD_VERSION,)) or len(data) < _RECORD.size:
+        position = _RECORD.size
+        if len(data) < position or data[0] != RECORD_VERSION:
             raise DecodeError("a session record is cut short or of an unknown version")
         _, service_id, device, identity_key, has_current, count = _RECORD.unpack_from(data)
-        position = _RECORD.size
         archived: tuple[Archived, ...] = ()
         if count:
             archived, position = _decode_archived(data, position, count)
         if has_current > 1 or (not has_current and position != len(data)):
             raise DecodeError("a session record is malformed")
         try:
-            remote = Address(service_id, device)
+            remote = _address(service_id, device)
         except LocalError:
             raise DecodeError("a session record has an impossible address") from None
-        current = _decode_session(data[position:]) if has_current else None
+        current = _decode_session(data, position) if has_current else None
         return SessionRecord(remote, identity_key, current, archived)
 
     def _facts(self) -> Facts:
@@ -220,16 +220,19 @@ def _encode_session(session: Session) -> bytes:
     return b"".join((head, _sizes(len(parts)).pack(*map(len, parts)), *parts))
 
 
-def _decode_session(data: bytes) -> Session:
-    if len(data) < _SESSION.size:
+def _decode_session(data: bytes, position: int) -> Session:
+    """From ``position`` to the end."""
+    parts_start = position + _SESSION.size
+    if len(data) < parts_start:
         raise DecodeError("a stored session is cut short")
     root, private, public, chain_key, index, previous, pq_root, next_chunk, flags, chains, links = (
-        _SESSION.unpack_from(data)
+        _SESSION.unpack_from(data, position)
     )
     if chains > RECEIVER_CHAINS_MAX or not 1 <= links <= _LINKS_MAX or flags > 7:
         raise DecodeError("a stored session is malformed")
-    facts, kem_ciphertext, braid, *packed = _split(data, _SESSION.size, 3 + chains + links)
-    receiving, linked = tuple(packed[:chains]), tuple(packed[chains:])
+    parts = _split(data, parts_start, 3 + chains + links)
+    facts, kem_ciphertext, braid = parts[:3]
+    receiving, linked = tuple(parts[3 : 3 + chains]), tuple(parts[3 + chains :])
     known = flags & _PUBLIC_KNOWN
     made = flags & _CHAIN_MADE
     if (
@@ -259,6 +262,12 @@ def _split(data: bytes, position: int, count: int) -> Sequence[bytes]:
     if start != len(data):
         raise DecodeError("a stored session is cut short or too long")
     return parts
+
+
+@lru_cache(maxsize=64)
+def _address(service_id: bytes, device: int) -> Address:
+    """LocalError: impossible. Kept, as it is public and a device's record is decoded for every message."""
+    return Address(service_id, device)
 
 
 @lru_cache(maxsize=16)

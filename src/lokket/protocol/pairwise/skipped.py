@@ -49,4 +49,8 @@ def bound(chains: tuple[bytes, ...], head_bytes: int, keys_max: int) -> tuple[by
 
 def well_formed(chains: Iterable[bytes], head_bytes: int) -> bool:
     """Whole heads and whole entries, which is what the other functions rely on."""
-    return all(len(chain) >= head_bytes and (len(chain) - head_bytes) % ENTRY_BYTES == 0 for chain in chains)
+    for chain in chains:
+        rest = len(chain) - head_bytes
+        if rest < 0 or rest % ENTRY_BYTES:
+            return False
+    return True
