@@ -39,12 +39,12 @@ def varint(value: int) -> bytes:
 
 def read_varint(data: bytes, position: int) -> tuple[int, int]:
     """(value below 2^64, position after it). DecodeError: cut short, too long, or not the shortest form."""
+    if position < len(data) and data[position] < 0x80:  # the usual case
+        return data[position], position + 1
     value = shift = 0
     for byte in data[position : position + 10]:
         position += 1
         if byte < 0x80:
-            if not shift:
-                return byte, position
             value |= byte << shift
             if byte == 0 or value >> 64:
                 break

@@ -42,8 +42,10 @@ def hmac_sha256(key: bytes, data: bytes) -> bytes:
 
 
 def hmac_sha256_pair(key: bytes, first: bytes, second: bytes) -> tuple[bytes, bytes]:
-    """HMAC-SHA256 of two inputs under one key of at most 64 bytes."""
-    inner, outer = _pads(key)
+    """HMAC-SHA256 of two inputs under one key."""
+    if len(key) != _KEY_BYTES:
+        return hmac_sha256(key, first), hmac_sha256(key, second)
+    inner, outer = key.translate(_INNER_PAD) + _INNER_REST, key.translate(_OUTER_PAD) + _OUTER_REST
     return (
         _sha256(outer + _sha256(inner + first).digest()).digest(),
         _sha256(outer + _sha256(inner + second).digest()).digest(),
@@ -52,31 +54,23 @@ def hmac_sha256_pair(key: bytes, first: bytes, second: bytes) -> tuple[bytes, by
 
 def hkdf_sha256_pair(key_material: bytes, info: bytes) -> tuple[bytes, bytes]:
     """HKDF-SHA256 with a zero salt, 64 bytes in two halves."""
-    inner, outer = _pads(_sha256(_ZERO_OUTER + _sha256(_ZERO_INNER + key_material).digest()).digest())
+    key = _sha256(_ZERO_OUTER + _sha256(_ZERO_INNER + key_material).digest()).digest()
+    inner, outer = key.translate(_INNER_PAD) + _INNER_REST, key.translate(_OUTER_PAD) + _OUTER_REST
     first = _sha256(outer + _sha256(inner + info + b"\x01").digest()).digest()
     return first, _sha256(outer + _sha256(inner + first + info + b"\x02").digest()).digest()
 
 
 def hkdf_sha256(key_material: bytes, *, salt: bytes | None, info: bytes, length: int) -> bytes:
     """HKDF-SHA256 extract and expand; ``salt=None`` means 32 zero bytes; ``length`` up to 8160."""
-    inner, outer = _pads(hmac_sha256(_ZEROS if salt is None else salt, key_material))
-    block = _sha256(outer + _sha256(inner + info + b"\x01").digest()).digest()
-    if length <= 32:
-        return block[:length]
-    second = _sha256(outer + _sha256(inner + block + info + b"\x02").digest()).digest()
-    output, block = block + second, second
-    for number in range(3, -(-length // 32) + 1):
+    key = hmac_sha256(_ZEROS if salt is None else salt, key_material)
+    inner, outer = key.translate(_INNER_PAD) + _INNER_REST, key.translate(_OUTER_PAD) + _OUTER_REST
+    output = block = _sha256(outer + _sha256(inner + info + b"\x01").digest()).digest()
+    number = 2
+    while len(output) < length:
         block = _sha256(outer + _sha256(inner + block + info + bytes((number,))).digest()).digest()
         output += block
+        number += 1
     return output[:length]
-
-
-def _pads(key: bytes) -> tuple[bytes, bytes]:
-    """The first blocks of the inner and the outer hash, for a key of at most 64 bytes."""
-    if len(key) != _KEY_BYTES:
-        block = key.ljust(64, b"\x00")
-        return block.translate(_INNER_PAD), block.translate(_OUTER_PAD)
-    return key.translate(_INNER_PAD) + _INNER_REST, key.translate(_OUTER_PAD) + _OUTER_REST
 
 
 def shake256(data: bytes, length: int) -> bytes:
