@@ -111,7 +111,7 @@ def receive_pq(data: bytes) -> object:
 def _pq_bytes(state: spqr.Spqr) -> tuple[object, ...]:
     """Encoded anew: the bytes that ``Stored`` keeps would hide a change."""
     fresh = type(state.braid)(state.braid.state)
-    return (fresh.data, *state[1:])
+    return (fresh.data, state.next_chunk, state.root, state.initiator, state.links)
 
 
 def decode_record(data: bytes) -> object:

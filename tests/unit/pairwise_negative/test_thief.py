@@ -131,7 +131,7 @@ def forged_by_recipient(bob: Device, alice: Device, plaintext: bytes) -> Ciphert
     record = bob.record(alice.address)
     assert record is not None
     assert record.current is not None
-    double, pq = record.current.ratchet
+    double, pq = record.current.ratchet.double, record.current.ratchet.spqr
     ratchet_key, _, counter = double_ratchet.CHAIN.unpack_from(double.receiving[-1])
     _, seed = double_ratchet.receive(double, ratchet_key, counter, bob.entropy, Work())
     epoch, _, _, _, index = spqr.LINK.unpack_from(pq.links[-1])

@@ -38,7 +38,7 @@ from lokket.protocol.pairwise.braid_states import (
     NoHeaderReceived,
     State,
 )
-from lokket.protocol.pairwise.value import changer
+from lokket.protocol.pairwise.value import changer, value
 
 _PROTOCOL: Final = b"Signal_PQCKA_V1_MLKEM768:"
 _INDEX_MASK: Final = erasure.CHUNK_INDEX_MAX  # after 65536 chunks the message itself comes round again
@@ -59,7 +59,8 @@ class Payload(IntEnum):
 CHUNKED: Final = frozenset({Payload.HDR, Payload.EK, Payload.EK_CT1_ACK, Payload.CT1, Payload.CT2})
 
 
-class Message(NamedTuple):
+@value
+class Message:
     """One message's share of the Braid; ``chunk`` is empty for a payload that has none."""
 
     epoch: int

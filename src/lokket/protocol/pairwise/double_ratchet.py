@@ -12,7 +12,7 @@ Knows no post-quantum ratchet: a seed becomes message keys in ``triple_ratchet``
 from __future__ import annotations
 
 from struct import Struct
-from typing import Final, NamedTuple
+from typing import Final
 
 from lokket.crypto.entropy import Entropy
 from lokket.crypto.keys import X25519KeyPair, check_x25519_encoding
@@ -43,15 +43,13 @@ class DoubleRatchet:
     receiving: tuple[bytes, ...]  # packed chains, newest last
 
 
-class Sent(NamedTuple):
+@value
+class Sent:
     state: DoubleRatchet
     seed: bytes  # 32
     ratchet_key: bytes  # 32
     counter: int
     previous: int
-
-    def __repr__(self) -> str:
-        return "Sent(…)"
 
 
 def initiator(root: bytes, chain: bytes, their_signed_prekey: bytes, entropy: Entropy) -> DoubleRatchet:

@@ -195,7 +195,7 @@ def _decode_archived(data: bytes, position: int, count: int) -> tuple[tuple[Arch
 
 
 def _encode_session(session: Session) -> bytes:
-    double, pq = session.ratchet
+    double, pq = session.ratchet.double, session.ratchet.spqr
     own = double.own
     public, chain_key = own.known_public, double.chain_key
     flags = (

@@ -13,7 +13,7 @@ spoil nothing. Knows nothing of chain keys.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, NamedTuple
+from typing import Final
 
 from lokket.crypto.entropy import Entropy
 from lokket.crypto.primitives import sha256
@@ -68,7 +68,8 @@ class Decrypted:
 _NOTHING_USED: Final = Used(None, None)
 
 
-class _Incoming(NamedTuple):
+@value
+class _Incoming:
     """What every step of a decrypt needs."""
 
     local: LocalDevice

@@ -10,7 +10,7 @@ Stricter than libsignal: index 0 (a message without a post-quantum key) and othe
 from __future__ import annotations
 
 from struct import Struct
-from typing import Final, NamedTuple
+from typing import Final
 
 from lokket.codec.protobuf import read_varint, varint
 from lokket.crypto.entropy import Entropy
@@ -21,6 +21,7 @@ from lokket.limits import SKIP_AHEAD_MAX, SKIPPED_KEYS_MAX
 from lokket.protocol.pairwise import braid, skipped
 from lokket.protocol.pairwise.braid import CHUNKED, Message, Payload, Secret
 from lokket.protocol.pairwise.braid_states import StoredBraid
+from lokket.protocol.pairwise.value import value
 from lokket.protocol.pairwise.work import Work
 
 _START: Final = b"Signal PQ Ratchet V1 Chain  Start"  # two spaces
@@ -34,15 +35,13 @@ LINK: Final = Struct(">Q32sI32sI")
 skipped keys (see ``skipped``). An index is that of the last key derived: the first key has index 1."""
 
 
-class Spqr(NamedTuple):
+@value
+class Spqr:
     braid: StoredBraid
     next_chunk: int
     root: bytes  # 32
     initiator: bool
     links: tuple[bytes, ...]  # packed, of consecutive epochs, newest last
-
-    def __repr__(self) -> str:
-        return "Spqr(…)"
 
 
 def start(secret: bytes, initiator: bool) -> Spqr:
@@ -54,9 +53,9 @@ def start(secret: bytes, initiator: bool) -> Spqr:
 
 def send(state: Spqr, entropy: Entropy) -> tuple[Spqr, bytes, bytes]:
     """(state, pq_ratchet bytes, message key salt 32 B)."""
-    stored, next_chunk, root, initiator, links = state
+    stored, root, links = state.braid, state.root, state.links
     before = stored.state
-    after, next_chunk, message, secret = braid.send(before, next_chunk, entropy)
+    after, next_chunk, message, secret = braid.send(before, state.next_chunk, entropy)
     if after is not before:
         stored = StoredBraid(after)
     if secret is not None:
@@ -74,13 +73,13 @@ def send(state: Spqr, entropy: Entropy) -> tuple[Spqr, bytes, bytes]:
     send_key, key = _chain_step(send_key, index)
     link = LINK.pack(epoch, send_key, index, receive_key, receive_index) + link[LINK.size :]
     links = (*links[:place], link, *links[place + 1 :])
-    return Spqr(stored, next_chunk, root, initiator, links), _encode(message, index), key
+    return Spqr(stored, next_chunk, root, state.initiator, links), _encode(message, index), key
 
 
 def receive(state: Spqr, pq_ratchet: bytes, work: Work) -> tuple[Spqr, bytes]:
     """(state, message key salt 32 B). DecodeError, DecryptionFailed, KeyRefused."""
     message, index = _decode(pq_ratchet)
-    stored, next_chunk, root, initiator, links = state
+    stored, next_chunk, root, links = state.braid, state.next_chunk, state.root, state.links
     if not braid.ignores(*stored.peek(), message):
         before = stored.state
         after, next_chunk, secret = braid.receive(before, next_chunk, message)
@@ -93,7 +92,7 @@ def receive(state: Spqr, pq_ratchet: bytes, work: Work) -> tuple[Spqr, bytes]:
     links = (*links[:place], link, *links[place + 1 :])
     if grown:
         links = skipped.bound(links, LINK.size, SKIPPED_KEYS_MAX)
-    return Spqr(stored, next_chunk, root, initiator, links), key
+    return Spqr(stored, next_chunk, root, state.initiator, links), key
 
 
 def _take_key(link: bytes, index: int, work: Work) -> tuple[bytes, bytes, bool]:
@@ -161,9 +160,8 @@ def _chain_step(chain_key: bytes, index: int) -> tuple[bytes, bytes]:
 
 
 def _encode(message: Message, index: int) -> bytes:
-    epoch, payload, place, chunk = message
-    head = b"".join((b"\x01", varint(epoch), varint(index), _TYPES[payload]))
-    return b"".join((head, varint(place), chunk)) if chunk else head
+    head = b"".join((b"\x01", varint(message.epoch), varint(index), _TYPES[message.payload]))
+    return b"".join((head, varint(message.place), message.chunk)) if message.chunk else head
 
 
 def _decode(data: bytes) -> tuple[Message, int]:

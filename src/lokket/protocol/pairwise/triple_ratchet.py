@@ -7,7 +7,7 @@ right. Knows neither prekey messages nor which session a message belongs to.
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
 
 from lokket.crypto.entropy import Entropy
 from lokket.crypto.primitives import aes_cbc_decrypt, aes_cbc_encrypt, equal, hkdf_sha256, hmac_sha256
@@ -16,20 +16,20 @@ from lokket.protocol.pairwise import double_ratchet, spqr
 from lokket.protocol.pairwise.double_ratchet import DoubleRatchet
 from lokket.protocol.pairwise.messages import MAC_BYTES, Address, SignalMessage, encode_signal_message
 from lokket.protocol.pairwise.spqr import Spqr
+from lokket.protocol.pairwise.value import value
 from lokket.protocol.pairwise.work import Work
 
 _INFO: Final = b"WhisperMessageKeys"
 
 
-class TripleRatchet(NamedTuple):
+@value
+class TripleRatchet:
     double: DoubleRatchet
     spqr: Spqr
 
-    def __repr__(self) -> str:
-        return "TripleRatchet(…)"
 
-
-class Parties(NamedTuple):
+@value
+class Parties:
     """Who sends to whom: identity keys (33 B each) and addresses."""
 
     sender_identity: bytes
