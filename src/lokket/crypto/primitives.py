@@ -62,7 +62,10 @@ def hkdf_sha256_pair(key_material: bytes, info: bytes) -> tuple[bytes, bytes]:
 
 def hkdf_sha256(key_material: bytes, *, salt: bytes | None, info: bytes, length: int) -> bytes:
     """HKDF-SHA256 extract and expand; ``salt=None`` means 32 zero bytes; ``length`` up to 8160."""
-    key = hmac_sha256(_ZEROS if salt is None else salt, key_material)
+    if salt is None:
+        key = _sha256(_ZERO_OUTER + _sha256(_ZERO_INNER + key_material).digest()).digest()
+    else:
+        key = hmac_sha256(salt, key_material)
     inner, outer = key.translate(_INNER_PAD) + _INNER_REST, key.translate(_OUTER_PAD) + _OUTER_REST
     output = block = _sha256(outer + _sha256(inner + info + b"\x01").digest()).digest()
     number = 2
@@ -101,12 +104,16 @@ def aes_cbc_decrypt(key: bytes, iv: bytes, ciphertext: bytes) -> bytes:
 
 
 def _cbc(key: bytes, iv: bytes) -> Cipher[modes.CBC]:
-    """A ``Cipher`` without its constructor, whose checks of types cost what the encryption does.
+    """A ``Cipher`` without constructors, whose checks of types cost what the encryption does.
 
-    Key and IV are checked all the same, each by its own class.
+    Key and IV are checked all the same: the key's size here, the IV by its own class. ValueError.
     """
+    if len(key) != _KEY_BYTES:
+        raise ValueError("an AES-256 key has 32 bytes")
+    algorithm = object.__new__(algorithms.AES256)
+    algorithm.key = key
     cipher: Cipher[modes.CBC] = object.__new__(Cipher)
-    cipher.algorithm = algorithms.AES256(key)
+    cipher.algorithm = algorithm
     cipher.mode = modes.CBC(iv)
     return cipher
 

@@ -205,6 +205,7 @@ class _Layout(NamedTuple):
     """How a state is stored: the tag and all fields of fixed size, then perhaps ``chunks``."""
 
     kind: type[State]
+    size: int
     fixed: Struct
     values: attrgetter[Any]
     chunked: bool
@@ -224,7 +225,8 @@ def _layout(kind: type[State]) -> _Layout:
             marker = get_args(hint)[1]
             form += "Q" if isinstance(marker, Uint) else f"{marker.size}s"
             names.append(field.name)
-    return _Layout(kind, Struct(form), attrgetter(*names), "chunks" in hints)
+    fixed = Struct(form)
+    return _Layout(kind, fixed.size, fixed, attrgetter(*names), "chunks" in hints)
 
 
 _LAYOUTS: Final = {tag: _layout(kind) for tag, kind in STATES.items()}
@@ -254,7 +256,7 @@ def _check(data: bytes) -> tuple[_Layout, int]:
     layout = _LAYOUTS.get(data[0]) if data else None
     if layout is None:
         raise DecodeError("a stored Braid has an unknown state")
-    size = layout.fixed.size
+    size = layout.size
     if not layout.chunked:
         if len(data) != size:
             raise DecodeError("a stored Braid is cut short or too long")

@@ -39,6 +39,8 @@ from lokket.protocol.pairwise.triple_ratchet import Parties, TripleRatchet
 from lokket.protocol.pairwise.value import Stored, value
 from lokket.protocol.pairwise.work import Work
 
+_WHISPER: Final = MessageKind.WHISPER  # an enum looks its members up in Python
+_PREKEY: Final = MessageKind.PREKEY
 _DAY_MS: Final = 1000 * DAY_S
 _PLAINTEXT_MAX_BYTES: Final = PAIRWISE_MESSAGE_MAX_BYTES - 4096  # a prekey message adds less
 
@@ -114,9 +116,9 @@ def encrypt(
     parties = Parties(local.identity.public, record.identity_key, local.address, record.remote)
     kem_ciphertext = session.kem_ciphertext
     ratchet, body = triple_ratchet.encrypt(session.ratchet, parties, plaintext, bool(kem_ciphertext), entropy)
-    kind = MessageKind.WHISPER
+    kind = _WHISPER
     if kem_ciphertext:
-        kind = MessageKind.PREKEY
+        kind = _PREKEY
         body = _wrap(session, local, body)
     after = Session(session.facts, kem_ciphertext, ratchet)
     return record.with_current(after), Ciphertext(kind, body)
@@ -138,10 +140,10 @@ def decrypt(  # noqa: PLR0917
     RemoteError (DecryptionFailed, DuplicateMessage, DecodeError, KeyRefused) with a ``code``: nothing
     changed, the old record stays good. LocalError: ``record`` is not of ``remote``. ``work`` is counted up.
     """
-    if record is not None and record.remote != remote:
+    if record is not None and not _same(record.remote, remote):
         raise LocalError("this record belongs to another device")
     given = _Incoming(local, remote, prekeys, now_ms, entropy, Work() if work is None else work)
-    if ciphertext.kind == MessageKind.PREKEY:
+    if ciphertext.kind == _PREKEY:
         return _decrypt_prekey(record, ciphertext.body, given)
     if record is None:
         raise DecryptionFailed("there is no session with this device", code="no-session")
@@ -160,7 +162,7 @@ def _decrypt_whisper(record: SessionRecord, body: bytes, given: _Incoming) -> De
         except RemoteError as error:
             failure = error
         else:
-            after = record.with_current(session)
+            after = SessionRecord(record.remote, record.identity_key, session, record.archived)
             return Decrypted(after, plaintext, _NOTHING_USED, None, False)
     archived = unexpired(record.archived, given.now_ms)
     for place, one in enumerate(archived):
@@ -249,10 +251,15 @@ def _check_peer(
         raise KeyRefused("a remote device claims our own identity key", code="own-identity")
     if record is None:
         return
-    if record.remote != remote:
+    if not _same(record.remote, remote):
         raise LocalError("this record belongs to another device")
     if record.identity_key != identity_key:
         raise KeyRefused("a device's identity key changed", code="identity-changed")
+
+
+def _same(one: Address, other: Address) -> bool:
+    """A dataclass compares tuples that it makes first."""
+    return one.service_id == other.service_id and one.device == other.device
 
 
 def _check_same_handshake(known: Handshake, outer: PreKeyMessage) -> None:

@@ -172,7 +172,7 @@ def _decode(data: bytes) -> tuple[Message, int]:
     index, position = read_varint(data, position)
     if epoch == 0 or index == 0:
         raise DecodeError("a message has no post-quantum key", code="no-pq-key")
-    if position == len(data) or data[position] > Payload.CT2:
+    if position == len(data) or data[position] > _TYPE_MAX:
         raise DecodeError("a post-quantum message has an unknown type")
     payload = _PAYLOADS[data[position]]
     if not _CHUNKED[payload]:
@@ -185,5 +185,6 @@ def _decode(data: bytes) -> tuple[Message, int]:
 
 
 _PAYLOADS: Final = tuple(Payload)  # by their numbers, 0 to 6
+_TYPE_MAX: Final = len(_PAYLOADS) - 1
 _TYPES: Final = tuple(bytes((payload,)) for payload in Payload)
 _CHUNKED: Final = tuple(payload in CHUNKED for payload in Payload)
