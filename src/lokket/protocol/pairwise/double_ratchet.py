@@ -20,6 +20,7 @@ from lokket.crypto.primitives import hkdf_sha256, hmac_sha256_pair
 from lokket.errors import DecryptionFailed, DuplicateMessage, LocalError
 from lokket.limits import RECEIVER_CHAINS_MAX, SKIP_AHEAD_MAX, SKIPPED_KEYS_MAX
 from lokket.protocol.pairwise import skipped
+from lokket.protocol.pairwise.skipped import replaced
 from lokket.protocol.pairwise.value import value
 from lokket.protocol.pairwise.work import Work
 
@@ -91,7 +92,7 @@ def receive(
         place = len(state.receiving) - 1
     chains = state.receiving
     chain, seed, grown = _take_seed(chains[place], counter, work)
-    chains = (*chains[:place], chain, *chains[place + 1 :])
+    chains = replaced(chains, place, chain)
     if grown:
         chains = skipped.bound(chains, CHAIN.size, SKIPPED_KEYS_MAX)
     after = DoubleRatchet(state.root, state.own, state.chain_key, state.index, state.previous, chains)
@@ -100,10 +101,10 @@ def receive(
 
 def _find(chains: tuple[bytes, ...], ratchet_key: bytes) -> int:
     """The place of the chain of ``ratchet_key``, or -1."""
-    for place in range(len(chains) - 1, -1, -1):
-        if chains[place].startswith(ratchet_key):
-            return place
-    return -1
+    place = len(chains) - 1
+    while place >= 0 and not chains[place].startswith(ratchet_key):
+        place -= 1
+    return place
 
 
 def _take_seed(chain: bytes, counter: int, work: Work) -> tuple[bytes, bytes, bool]:

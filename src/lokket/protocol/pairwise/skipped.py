@@ -34,6 +34,13 @@ def take(entries: bytes, index: int) -> tuple[bytes, bytes] | None:
     return None
 
 
+def replaced(chains: tuple[bytes, ...], place: int, chain: bytes) -> tuple[bytes, ...]:
+    """``chains`` with ``chain`` at ``place``."""
+    if len(chains) == 1:
+        return (chain,)
+    return (*chains[:place], chain, *chains[place + 1 :])
+
+
 def bound(chains: tuple[bytes, ...], head_bytes: int, keys_max: int) -> tuple[bytes, ...]:
     """Packed chains with at most ``keys_max`` entries in all: the oldest go first, of the oldest chain."""
     excess = sum((len(chain) - head_bytes) // ENTRY_BYTES for chain in chains) - keys_max

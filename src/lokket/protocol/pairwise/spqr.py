@@ -21,6 +21,7 @@ from lokket.limits import SKIP_AHEAD_MAX, SKIPPED_KEYS_MAX
 from lokket.protocol.pairwise import braid, skipped
 from lokket.protocol.pairwise.braid import CHUNKED, Message, Payload, Secret
 from lokket.protocol.pairwise.braid_states import StoredBraid
+from lokket.protocol.pairwise.skipped import replaced
 from lokket.protocol.pairwise.value import value
 from lokket.protocol.pairwise.work import Work
 
@@ -72,7 +73,7 @@ def send(state: Spqr, entropy: Entropy) -> tuple[Spqr, bytes, bytes]:
         raise LocalError("a post-quantum chain is used up; begin a new session")
     send_key, key = _chain_step(send_key, index)
     link = LINK.pack(epoch, send_key, index, receive_key, receive_index) + link[LINK.size :]
-    links = (*links[:place], link, *links[place + 1 :])
+    links = replaced(links, place, link)
     return Spqr(stored, next_chunk, root, state.initiator, links), _encode(message, index), key
 
 
@@ -89,7 +90,7 @@ def receive(state: Spqr, pq_ratchet: bytes, work: Work) -> tuple[Spqr, bytes]:
             root, links = _add_epoch(state, secret)
     place = _place(links, message.epoch - 1)
     link, key, grown = _take_key(links[place], index, work)
-    links = (*links[:place], link, *links[place + 1 :])
+    links = replaced(links, place, link)
     if grown:
         links = skipped.bound(links, LINK.size, SKIPPED_KEYS_MAX)
     return Spqr(stored, next_chunk, root, state.initiator, links), key
