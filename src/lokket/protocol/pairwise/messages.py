@@ -109,14 +109,20 @@ class SignalMessage:
         counter, place = read_varint(body, 37)
         if place >= end or body[place] != 0x18:
             return False
-        previous, place = read_varint(body, place + 1)
+        previous, place = body[place + 1], place + 2  # most are one byte; the MAC follows: no read is outside
+        if previous > 0x7F:
+            previous, place = read_varint(body, place - 1)
         if place >= end or body[place] != 0x22:
             return False
-        size, start = read_varint(body, place + 1)
+        size, start = body[place + 1], place + 2
+        if size > 0x7F:
+            size, start = read_varint(body, place + 1)
         place = start + size
         if place >= end or body[place] != 0x2A:
             return False
-        pq_size, pq_start = read_varint(body, place + 1)
+        pq_size, pq_start = body[place + 1], place + 2
+        if pq_size > 0x7F:
+            pq_size, pq_start = read_varint(body, place + 1)
         if pq_start + pq_size != end or not pq_size or counter >> 32 or previous >> 32:
             return False
         self.ratchet_key = body[4:36]

@@ -15,7 +15,6 @@ step does not need is not decoded, and its bytes are kept while it does not chan
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import lru_cache
 from struct import Struct
 from typing import Final
@@ -231,8 +230,7 @@ def _decode_session(data: bytes, position: int) -> Session:
     if chains > RECEIVER_CHAINS_MAX or not 1 <= links <= _LINKS_MAX or flags > 7:
         raise DecodeError("a stored session is malformed")
     parts = _split(data, parts_start, 3 + chains + links)
-    facts, kem_ciphertext, braid = parts[:3]
-    receiving, linked = tuple(parts[3 : 3 + chains]), tuple(parts[3 + chains :])
+    kem_ciphertext, receiving, linked = parts[1], parts[3 : 3 + chains], parts[3 + chains :]
     known = flags & _PUBLIC_KNOWN
     made = flags & _CHAIN_MADE
     if (
@@ -245,11 +243,11 @@ def _decode_session(data: bytes, position: int) -> Session:
         raise DecodeError("a stored session is malformed")
     own = X25519KeyPair(private, public if known else None)
     double = DoubleRatchet(root, own, chain_key if made else b"", index, previous, receiving)
-    pq = Spqr(StoredBraid(None, braid), next_chunk, pq_root, bool(flags & _INITIATOR), linked)
-    return Session(Stored(Facts, None, facts), kem_ciphertext, TripleRatchet(double, pq))
+    pq = Spqr(StoredBraid(None, parts[2]), next_chunk, pq_root, bool(flags & _INITIATOR), linked)
+    return Session(Stored(Facts, None, parts[0]), kem_ciphertext, TripleRatchet(double, pq))
 
 
-def _split(data: bytes, position: int, count: int) -> Sequence[bytes]:
+def _split(data: bytes, position: int, count: int) -> tuple[bytes, ...]:
     """The ``count`` parts whose sizes stand at ``position``; they must fill ``data``."""
     sizes = _sizes(count)
     start = position + sizes.size
@@ -261,7 +259,7 @@ def _split(data: bytes, position: int, count: int) -> Sequence[bytes]:
         start += size
     if start != len(data):
         raise DecodeError("a stored session is cut short or too long")
-    return parts
+    return tuple(parts)
 
 
 @lru_cache(maxsize=64)
