@@ -16,10 +16,10 @@ def varint(data: bytes) -> object:
 
 
 def test_only_inputs_that_reach_something_new_are_chosen() -> None:
-    candidates = [b"\x05", b"\x06", b"\x07" * 40, b"\x85\x01", b"\x85\x02", b"\x80", b""]
+    candidates = [b"\x05", b"\x06", b"\x07" * 40, b"\x85\x01", b"\x85\x02", b"\x06\x01", b"\x80", b""]
     chosen = minimise.minimised(varint, [], candidates)
     assert chosen == minimise.minimised(varint, [], candidates[::-1])
-    assert chosen == [b"", b"\x05", b"\x80", b"\x85\x01"]
+    assert chosen == [b"", b"\x05", b"\x80", b"\x06\x01", b"\x85\x01"]
     assert minimise.minimised(varint, chosen, candidates) == []
     assert minimise.minimised(varint, [b""], [b"\x05" * (minimise.INPUT_MAX_BYTES + 1)]) == []
 
@@ -63,7 +63,7 @@ def test_a_target_notices_a_changed_record(monkeypatch: pytest.MonkeyPatch) -> N
 
     def spoiling(record: SessionRecord, *values: object, **named: object) -> object:
         assert record.current is not None
-        object.__setattr__(record.current.ratchet.double, "index", 99)
+        object.__setattr__(record.current.ratchet[0], "index", 99)
         return honest(record, *values, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(pairwise, "decrypt", spoiling)

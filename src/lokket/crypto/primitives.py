@@ -26,6 +26,8 @@ _INNER_REST = bytes((0x36,)) * 32  # of a block of 64 bytes, after a key of 32
 _OUTER_REST = bytes((0x5C,)) * 32
 _ZERO_INNER = 2 * _INNER_REST
 _ZERO_OUTER = 2 * _OUTER_REST
+_HKDF_MAX_BYTES = 255 * 32
+_COUNTERS = tuple(bytes((number,)) for number in range(2, 256))  # of HKDF's blocks after the first
 _PADDING = tuple(bytes((size,)) * size for size in range(17))
 
 
@@ -61,18 +63,18 @@ def hkdf_sha256_pair(key_material: bytes, info: bytes) -> tuple[bytes, bytes]:
 
 
 def hkdf_sha256(key_material: bytes, *, salt: bytes | None, info: bytes, length: int) -> bytes:
-    """HKDF-SHA256 extract and expand; ``salt=None`` means 32 zero bytes; ``length`` up to 8160."""
+    """HKDF-SHA256 extract and expand; ``salt=None`` means 32 zero bytes. ValueError: ``length`` over 8160."""
+    if length > _HKDF_MAX_BYTES:
+        raise ValueError("HKDF-SHA256 gives at most 8160 bytes")
     if salt is None:
         key = _sha256(_ZERO_OUTER + _sha256(_ZERO_INNER + key_material).digest()).digest()
     else:
         key = hmac_sha256(salt, key_material)
     inner, outer = key.translate(_INNER_PAD) + _INNER_REST, key.translate(_OUTER_PAD) + _OUTER_REST
     output = block = _sha256(outer + _sha256(inner + info + b"\x01").digest()).digest()
-    number = 2
-    while len(output) < length:
-        block = _sha256(outer + _sha256(inner + block + info + bytes((number,))).digest()).digest()
+    for counter in _COUNTERS[: (length - 1) // 32]:
+        block = _sha256(outer + _sha256(inner + block + info + counter).digest()).digest()
         output += block
-        number += 1
     return output[:length]
 
 
