@@ -16,6 +16,7 @@ from lokket.crypto.primitives import sha256
 from lokket.crypto.xeddsa import KEY_TYPE
 from lokket.errors import DecodeError, LocalError
 from lokket.limits import DEVICE_NUMBER_MAX, PAIRWISE_MESSAGE_MAX_BYTES
+from lokket.protocol.pairwise.value import public_value
 
 VERSION_BYTE: Final = b"\x44"  # session version 4, and 4 as the newest its sender knows
 MAC_BYTES: Final = 8
@@ -63,7 +64,7 @@ class Address:
         return _ACI + self.service_id + bytes((self.device,))
 
 
-@dataclass(frozen=True, slots=True)
+@public_value
 class Ciphertext:
     """What goes to one device: the outer type and the bytes of that message."""
 
@@ -160,7 +161,7 @@ def encode_signal_message(
     return b"".join((*parts, b"\x32", varint(len(addresses)), addresses))
 
 
-@dataclass(frozen=True, slots=True)
+@public_value
 class PreKeyMessage:
     """A decoded PreKeySignalMessage: it has no MAC of its own, ``message`` inside has one."""
 
@@ -174,18 +175,29 @@ class PreKeyMessage:
     message: bytes
 
     def encode(self) -> bytes:
-        return VERSION_BYTE + protobuf.encode(
-            (
-                (1, self.one_time_prekey_id),
-                (2, self.base_key),
-                (3, self.identity_key),
-                (4, self.message),
-                (5, self.registration_id),
-                (6, self.signed_prekey_id),
-                (7, self.kem_prekey_id),
-                (8, self.kem_ciphertext),
-            )
+        one_time = self.one_time_prekey_id
+        parts = (
+            b"\x44" if one_time is None else b"\x44\x08" + varint(one_time),
+            b"\x12",
+            varint(len(self.base_key)),
+            self.base_key,
+            b"\x1a",
+            varint(len(self.identity_key)),
+            self.identity_key,
+            b"\x22",
+            varint(len(self.message)),
+            self.message,
+            b"\x28",
+            varint(self.registration_id),
+            b"\x30",
+            varint(self.signed_prekey_id),
+            b"\x38",
+            varint(self.kem_prekey_id),
+            b"\x42",
+            varint(len(self.kem_ciphertext)),
+            self.kem_ciphertext,
         )
+        return b"".join(parts)
 
 
 def decode_prekey_message(body: bytes) -> PreKeyMessage:

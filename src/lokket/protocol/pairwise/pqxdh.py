@@ -28,6 +28,7 @@ from lokket.protocol.pairwise.messages import (
     PreKeyMessage,
     ec_key,
 )
+from lokket.protocol.pairwise.value import public_value
 
 _INFO: Final = b"WhisperText_X25519_SHA-256_CRYSTALS-KYBER-1024"
 _DISCONTINUITY: Final = b"\xff" * 32
@@ -70,7 +71,7 @@ class PreKeys(Protocol):
     def kem_prekey(self, prekey_id: int) -> MLKEMKeyPair | None: ...
 
 
-@dataclass(frozen=True, slots=True)
+@public_value
 class Handshake:
     """The transcript that a session binding is computed from: equal on both sides."""
 
@@ -114,10 +115,7 @@ def verify_bundle(bundle: PreKeyBundle) -> None:
     if len(bundle.kem_prekey) != KEM_BYTES or bundle.kem_prekey[:1] != KEM_TYPE:
         raise KeyRefused("a KEM prekey is 08 and 1568 bytes")
     ids = (bundle.signed_prekey_id, bundle.kem_prekey_id, bundle.one_time_prekey_id or 0)
-    if (
-        not all(0 <= number < 1 << 32 for number in ids)
-        or not 0 <= bundle.registration_id <= REGISTRATION_MAX
-    ):
+    if min(ids) < 0 or max(ids) >> 32 or not 0 <= bundle.registration_id <= REGISTRATION_MAX:
         raise DecodeError("a bundle has an id out of range")
     verify_xeddsa(bundle.identity_key, bundle.signed_prekey_signature, bundle.signed_prekey)
     verify_xeddsa(bundle.identity_key, bundle.kem_prekey_signature, bundle.kem_prekey)

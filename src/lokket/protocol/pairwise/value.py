@@ -25,6 +25,12 @@ def value(kind: type[T]) -> type[T]:
     return made
 
 
+@dataclass_transform(frozen_default=True)
+def public_value(kind: type[T]) -> type[T]:
+    """As ``value``, of what is public: compared and shown by its fields."""
+    return dataclasses.dataclass(slots=True)(kind)
+
+
 def _hide(self: object) -> str:
     return f"{type(self).__name__}(…)"
 
