@@ -121,7 +121,7 @@ def decode_record(data: bytes) -> object:
     device = bob()
     outcome: object = record
     if record.current is not None:
-        assert record.current.ratchet.double.own.public  # else sending would note it down
+        assert record.current.ratchet[0].own.public  # else sending would note it down
     before = record.encode()
     try:
         pairwise.encrypt(record, device.local, b"x", device.now_ms, device.entropy)
@@ -261,7 +261,7 @@ def session_records() -> Iterator[bytes]:
             record = receiver.record(sender.address)
             assert record is not None
             assert record.current is not None
-            state = type(record.current.ratchet.spqr.braid.state)
+            state = type(record.current.ratchet[1].braid.state)
             if state not in seen:
                 seen.add(state)
                 yield receiver.records[sender.address]

@@ -84,7 +84,7 @@ def _state(one: Device, other: Device) -> str:
     record = one.record(other.address)
     assert record is not None
     assert record.current is not None
-    return type(record.current.ratchet.spqr.braid.state).__name__
+    return type(record.current.ratchet[1].braid.state).__name__
 
 
 def prekeys() -> dict[str, Any]:

@@ -107,7 +107,7 @@ class SenderKeys:
         """Inverse of ``encode``. DecodeError: damaged, or of an unknown version."""
         _check_format(data)
         record = tls.decode(SenderKeys, data)
-        if not skipped.well_formed((chain.late for chain in record.chains), 0):
+        if not all(skipped.well_formed(len(chain.late), 0) for chain in record.chains):
             raise DecodeError("a sender key's record is malformed")
         return record
 

@@ -332,7 +332,13 @@ def test_stored_states_of_the_wrong_size_are_refused(size: int) -> None:
         with pytest.raises(DecodeError):
             braid_states.decode(wrong)
         with pytest.raises(LocalError):
-            StoredBraid(None, wrong).peek()
+            _ = StoredBraid(None, wrong).state
+
+
+@pytest.mark.parametrize("damaged", [b"", b"\x00" + bytes(72), b"\x0d" + bytes(72), b"\x01" + bytes(7)])
+def test_a_look_at_a_damaged_state_is_refused(damaged: bytes) -> None:
+    with pytest.raises(LocalError):
+        StoredBraid(None, damaged).peek()
 
 
 def test_stored_chunks_are_bounded_and_in_the_shortest_form() -> None:
@@ -349,7 +355,7 @@ def test_stored_chunks_are_bounded_and_in_the_shortest_form() -> None:
             with pytest.raises(DecodeError):
                 braid_states.decode(stored)
             with pytest.raises(LocalError):
-                StoredBraid(None, stored).peek()
+                _ = StoredBraid(None, stored).state
         else:
             assert braid_states.decode(stored).chunks == expected
 

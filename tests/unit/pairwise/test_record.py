@@ -91,10 +91,10 @@ def test_nothing_shows_a_secret() -> None:
             record.current,
             record.current.facts,
             record.current.ratchet,
-            record.current.ratchet.double,
-            record.current.ratchet.spqr,
-            record.current.ratchet.spqr.braid,
+            record.current.ratchet[0],
+            record.current.ratchet[1],
+            record.current.ratchet[1].braid,
         )
     )
-    secrets = (record.current.ratchet.double.root, record.current.ratchet.double.own.private)
+    secrets = (record.current.ratchet[0].root, record.current.ratchet[0].own.private)
     assert not any(secret.hex() in shown or repr(secret) in shown for secret in secrets)

@@ -12,7 +12,6 @@ from lokket.errors import DecryptionFailed, DuplicateMessage, RemoteError
 from lokket.protocol import pairwise
 from lokket.protocol.pairwise import Ciphertext, SessionRecord, double_ratchet, spqr, triple_ratchet
 from lokket.protocol.pairwise.record import Session
-from lokket.protocol.pairwise.triple_ratchet import TripleRatchet
 from tests.support import pairwise as support
 from tests.support.entropy import SeededEntropy
 from tests.support.pairwise import Device
@@ -49,7 +48,7 @@ class Thief:
         assert now is not None
         assert now.current is not None
         assert stolen.current is not None
-        ratchet = TripleRatchet(now.current.ratchet.double, stolen.current.ratchet.spqr)
+        ratchet = now.current.ratchet[0], stolen.current.ratchet[1]
         spliced = Session(now.current.facts, now.current.kem_ciphertext, ratchet)
         self.stored = now.with_current(spliced).encode()
 

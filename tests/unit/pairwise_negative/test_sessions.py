@@ -416,7 +416,7 @@ def test_errors_and_values_show_no_secret() -> None:
         lambda: refused(bob, alice, forged(message, {4: bytes(16)})),
     ]
     assert record.current is not None
-    double = record.current.ratchet.double
+    double = record.current.ratchet[0]
     secrets = [private, double.root, double.chain_key, double.own.private, b"a plaintext canary"]
     for value in shown:
         text = repr(value()) + str(value())

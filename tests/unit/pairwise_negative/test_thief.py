@@ -16,7 +16,6 @@ from lokket.errors import RemoteError
 from lokket.protocol import pairwise
 from lokket.protocol.pairwise import Ciphertext, MessageKind, Work, double_ratchet, spqr, triple_ratchet
 from lokket.protocol.pairwise.messages import encode_signal_message
-from lokket.protocol.pairwise.triple_ratchet import Parties
 from tests.support import pairwise as support
 from tests.support import protobuf as lenient
 from tests.support.entropy import SeededEntropy
@@ -131,14 +130,14 @@ def forged_by_recipient(bob: Device, alice: Device, plaintext: bytes) -> Ciphert
     record = bob.record(alice.address)
     assert record is not None
     assert record.current is not None
-    double, pq = record.current.ratchet.double, record.current.ratchet.spqr
+    double, pq = record.current.ratchet
     ratchet_key, _, counter = double_ratchet.CHAIN.unpack_from(double.receiving[-1])
     _, seed = double_ratchet.receive(double, ratchet_key, counter, bob.entropy, Work())
     epoch, _, _, _, index = spqr.LINK.unpack_from(pq.links[-1])
     pq_ratchet = b"\x01" + lenient.varint(epoch + 1) + lenient.varint(index + 1) + b"\x00"
     _, pq_key = spqr.receive(pq, pq_ratchet, Work())
     keys = hkdf_sha256(seed, salt=pq_key, info=b"WhisperMessageKeys", length=80)
-    parties = Parties(alice.identity.public, bob.identity.public, alice.address, bob.address)
+    parties = (alice.identity.public, alice.address), (bob.identity.public, bob.address)
     ciphertext = aes_cbc_encrypt(keys[:32], keys[64:], plaintext)
     body = encode_signal_message(ratchet_key, (counter, 0), ciphertext, pq_ratchet, None)
     return Ciphertext(MessageKind.WHISPER, body + triple_ratchet._mac(keys[32:64], parties, body))

@@ -82,6 +82,8 @@ class Secret(NamedTuple):
 class Event(Enum):
     """What moves a state on; a chunk that completes nothing and starts nothing is no event."""
 
+    __hash__ = object.__hash__  # an enum's own is Python code
+
     KEYS_DRAWN = "sends: draws the seed of a key pair"
     KEYS_SAMPLED = "sends again: makes the key pair"
     CT1_STARTED = "first chunk of ct1"
@@ -142,15 +144,15 @@ def _source(state: State) -> str:
     return SENDS[type(state)][1] if type(state) in SENDS else ""
 
 
-def ignores(kind: type[State], epoch: int, message: Message) -> bool:
-    """Whether ``receive`` leaves a state of this kind and epoch as it is, whatever else it holds."""
-    if message.epoch != epoch:
-        return message.epoch < epoch
-    return _TAKES[kind][message.payload] is None
+def ignores(kind: type[State], epoch: int, message_epoch: int, payload: Payload) -> bool:
+    """Whether ``receive`` leaves a state of this kind and epoch as it is, whatever else the two hold."""
+    if message_epoch != epoch:
+        return message_epoch < epoch
+    return _TAKES[kind][payload] is None
 
 
 def _take(state: State, message: Message) -> Stepped:
-    if ignores(type(state), state.epoch, message):
+    if ignores(type(state), state.epoch, message.epoch, message.payload):
         return state, None
     if message.epoch != state.epoch:
         if message.epoch == state.epoch + 1 and (type(state), Event.NEXT_EPOCH) in TRANSITIONS:

@@ -205,7 +205,6 @@ class _Layout(NamedTuple):
     """How a state is stored: the tag and all fields of fixed size, then perhaps ``chunks``."""
 
     kind: type[State]
-    size: int
     fixed: Struct
     values: attrgetter[Any]
     chunked: bool
@@ -225,8 +224,7 @@ def _layout(kind: type[State]) -> _Layout:
             marker = get_args(hint)[1]
             form += "Q" if isinstance(marker, Uint) else f"{marker.size}s"
             names.append(field.name)
-    fixed = Struct(form)
-    return _Layout(kind, fixed.size, fixed, attrgetter(*names), "chunks" in hints)
+    return _Layout(kind, Struct(form), attrgetter(*names), "chunks" in hints)
 
 
 _LAYOUTS: Final = {tag: _layout(kind) for tag, kind in STATES.items()}
@@ -244,31 +242,22 @@ def encode(state: State) -> bytes:
 
 def decode(data: bytes) -> State:
     """Inverse of ``encode``. DecodeError, as ``tls.decode(Braid, data)`` raises it."""
-    layout, chunks_start = _check(data)
-    _, epoch, root, mac_key, *rest = layout.fixed.unpack_from(data)
-    if layout.chunked:
-        rest.append(data[chunks_start:])
-    return layout.kind(epoch, Authenticator(root, mac_key), *rest)
-
-
-def _check(data: bytes) -> tuple[_Layout, int]:
-    """(the layout of stored bytes that ``decode`` takes, where its chunks start). DecodeError: others."""
     layout = _LAYOUTS.get(data[0]) if data else None
     if layout is None:
         raise DecodeError("a stored Braid has an unknown state")
-    size = layout.size
-    if not layout.chunked:
-        if len(data) != size:
-            raise DecodeError("a stored Braid is cut short or too long")
-        return layout, size
-    reader = Reader(data)
-    reader.position = size
-    chunks_bytes = reader.length()
-    if reader.position + chunks_bytes != len(data):
+    size = layout.fixed.size
+    if len(data) < size or (len(data) > size and not layout.chunked):
         raise DecodeError("a stored Braid is cut short or too long")
-    if chunks_bytes > _CHUNKS_MAX_BYTES:
-        raise DecodeError("a stored Braid has too many chunks")
-    return layout, reader.position
+    _, epoch, root, mac_key, *rest = layout.fixed.unpack_from(data)
+    if layout.chunked:
+        reader = Reader(data)
+        reader.position = size
+        chunks = reader.opaque()
+        reader.end()
+        if len(chunks) > _CHUNKS_MAX_BYTES:
+            raise DecodeError("a stored Braid has too many chunks")
+        rest.append(chunks)
+    return layout.kind(epoch, Authenticator(root, mac_key), *rest)
 
 
 class StoredBraid:
@@ -291,19 +280,16 @@ class StoredBraid:
         return self._state
 
     def peek(self) -> tuple[type[State], int]:
-        """(the state's kind, its epoch), for which stored bytes are checked and not decoded.
+        """(the state's kind, its epoch), for which stored bytes are not decoded.
 
-        LocalError: the stored bytes are damaged.
+        LocalError: the stored bytes begin as no state does.
         """
-        state = self._state
+        state, data = self._state, self._data
         if state is not None:
             return type(state), state.epoch
-        data = self._data or b""
-        try:
-            layout, _ = _check(data)
-        except DecodeError:
-            raise LocalError("a stored session is damaged") from None
-        return layout.kind, int.from_bytes(data[1:9], "big")
+        if not data or data[0] not in STATES or len(data) < 9:
+            raise LocalError("a stored session is damaged")
+        return STATES[data[0]], int.from_bytes(data[1:9], "big")
 
     @property
     def data(self) -> bytes:

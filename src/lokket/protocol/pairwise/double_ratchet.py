@@ -84,7 +84,9 @@ def receive(
     DuplicateMessage: its key was used. DecryptionFailed: too far ahead, or its chain or key is gone.
     KeyRefused: the ratchet key. Draws 32 for a new ratchet key.
     """
-    place = _find(state.receiving, ratchet_key)
+    place = len(state.receiving) - 1
+    while place >= 0 and not state.receiving[place].startswith(ratchet_key):
+        place -= 1
     if place < 0:
         if counter > SKIP_AHEAD_MAX:
             raise DecryptionFailed("a message is too far ahead", code="too-far-ahead")
@@ -97,14 +99,6 @@ def receive(
         chains = skipped.bound(chains, CHAIN.size, SKIPPED_KEYS_MAX)
     after = DoubleRatchet(state.root, state.own, state.chain_key, state.index, state.previous, chains)
     return after, seed
-
-
-def _find(chains: tuple[bytes, ...], ratchet_key: bytes) -> int:
-    """The place of the chain of ``ratchet_key``, or -1."""
-    place = len(chains) - 1
-    while place >= 0 and not chains[place].startswith(ratchet_key):
-        place -= 1
-    return place
 
 
 def _take_seed(chain: bytes, counter: int, work: Work) -> tuple[bytes, bytes, bool]:

@@ -147,11 +147,10 @@ class SessionRecord:
             self.current is not None,
             len(archived),
         )
-        current = b"" if self.current is None else _encode_session(self.current)
-        if not archived:
-            return head + current
-        index = [_ARCHIVED.pack(one.archived_ms, len(one.data)) for one in archived]
-        return b"".join((head, *index, *(one.data for one in archived), current))
+        if archived:
+            index = [_ARCHIVED.pack(one.archived_ms, len(one.data)) for one in archived]
+            head = b"".join((head, *index, *(one.data for one in archived)))
+        return head if self.current is None else _encode_session(self.current, head)
 
     @staticmethod
     def decode(data: bytes) -> SessionRecord:
@@ -193,8 +192,9 @@ def _decode_archived(data: bytes, position: int, count: int) -> tuple[tuple[Arch
     return tuple(archived), start
 
 
-def _encode_session(session: Session) -> bytes:
-    double, pq = session.ratchet.double, session.ratchet.spqr
+def _encode_session(session: Session, before: bytes = b"") -> bytes:
+    """``before`` and a session."""
+    double, pq = session.ratchet
     own = double.own
     public, chain_key = own.known_public, double.chain_key
     flags = (
@@ -216,50 +216,54 @@ def _encode_session(session: Session) -> bytes:
         len(pq.links),
     )
     parts = (session.facts.data, session.kem_ciphertext, pq.braid.data, *double.receiving, *pq.links)
-    return b"".join((head, _sizes(len(parts)).pack(*map(len, parts)), *parts))
+    return b"".join((before, head, _sizes(len(parts)).pack(*map(len, parts)), *parts))
 
 
 def _decode_session(data: bytes, position: int) -> Session:
     """From ``position`` to the end."""
-    parts_start = position + _SESSION.size
-    if len(data) < parts_start:
+    sizes_start = position + _SESSION.size
+    if len(data) < sizes_start:
         raise DecodeError("a stored session is cut short")
     root, private, public, chain_key, index, previous, pq_root, next_chunk, flags, chains, links = (
         _SESSION.unpack_from(data, position)
     )
-    if chains > RECEIVER_CHAINS_MAX or not 1 <= links <= _LINKS_MAX or flags > 7:
-        raise DecodeError("a stored session is malformed")
-    parts = _split(data, parts_start, 3 + chains + links)
-    kem_ciphertext, receiving, linked = parts[1], parts[3 : 3 + chains], parts[3 + chains :]
+    parts = _split(data, sizes_start, chains, links)
     known = flags & _PUBLIC_KNOWN
     made = flags & _CHAIN_MADE
     if (
-        not (skipped.well_formed(receiving, CHAIN.size) and skipped.well_formed(linked, LINK.size))
-        or len(kem_ciphertext) not in (0, KEM_BYTES)
+        flags > 7
         or not (made or chains)
         or (not known and public != _ZEROS)
         or (not made and chain_key != _ZEROS)
     ):
         raise DecodeError("a stored session is malformed")
     own = X25519KeyPair(private, public if known else None)
-    double = DoubleRatchet(root, own, chain_key if made else b"", index, previous, receiving)
-    pq = Spqr(StoredBraid(None, parts[2]), next_chunk, pq_root, bool(flags & _INITIATOR), linked)
-    return Session(Stored(Facts, None, parts[0]), kem_ciphertext, TripleRatchet(double, pq))
+    double = DoubleRatchet(root, own, chain_key if made else b"", index, previous, parts[3 : 3 + chains])
+    pq = Spqr(StoredBraid(None, parts[2]), next_chunk, pq_root, bool(flags & _INITIATOR), parts[3 + chains :])
+    return Session(Stored(Facts, None, parts[0]), parts[1], (double, pq))
 
 
-def _split(data: bytes, position: int, count: int) -> tuple[bytes, ...]:
-    """The ``count`` parts whose sizes stand at ``position``; they must fill ``data``."""
-    sizes = _sizes(count)
-    start = position + sizes.size
-    if start > len(data):
+def _split(data: bytes, position: int, chains: int, links: int) -> tuple[bytes, ...]:
+    """The parts whose sizes stand at ``position``; they must fill ``data``. DecodeError."""
+    if chains > RECEIVER_CHAINS_MAX or not 1 <= links <= _LINKS_MAX:
+        raise DecodeError("a stored session is malformed")
+    sizes = _sizes(3 + chains + links)
+    parts_start = position + sizes.size
+    if len(data) < parts_start:
         raise DecodeError("a stored session is cut short")
-    parts = []
-    for size in sizes.unpack_from(data, position):
-        parts.append(data[start : start + size])
-        start += size
-    if start != len(data):
+    parts = _parts(chains, sizes.unpack_from(data, position))
+    if len(data) != parts_start + parts.size:
         raise DecodeError("a stored session is cut short or too long")
-    return tuple(parts)
+    return parts.unpack_from(data, parts_start)
+
+
+@lru_cache(maxsize=256)
+def _parts(chains: int, sizes: tuple[int, ...]) -> Struct:
+    """Parts of these sizes, kept as a session's sizes seldom change. DecodeError: impossible ones."""
+    heads = (CHAIN.size,) * chains + (LINK.size,) * (len(sizes) - 3 - chains)
+    if sizes[1] not in (0, KEM_BYTES) or not all(map(skipped.well_formed, sizes[3:], heads)):
+        raise DecodeError("a stored session is malformed")
+    return Struct("".join(f"{size}s" for size in sizes))
 
 
 @lru_cache(maxsize=64)

@@ -35,7 +35,7 @@ from lokket.protocol.pairwise.messages import (
 )
 from lokket.protocol.pairwise.pqxdh import Handshake, LocalDevice, PreKeyBundle, PreKeys
 from lokket.protocol.pairwise.record import Archived, Facts, Session, SessionRecord
-from lokket.protocol.pairwise.triple_ratchet import Parties, TripleRatchet
+from lokket.protocol.pairwise.triple_ratchet import Parties
 from lokket.protocol.pairwise.value import Stored, value
 from lokket.protocol.pairwise.work import Work
 
@@ -72,7 +72,7 @@ _NOTHING_USED: Final = Used(None, None)
 
 @value
 class _Incoming:
-    """What every step of a decrypt needs."""
+    """What every step of decrypting a prekey message needs."""
 
     local: LocalDevice
     remote: Address
@@ -94,7 +94,7 @@ def begin(
     made = pqxdh.initiate(local.identity, bundle, entropy)
     secrets = made.secrets
     double = double_ratchet.initiator(secrets.root, secrets.chain, bundle.signed_prekey[1:], entropy)
-    ratchet = TripleRatchet(double, spqr.start(secrets.post_quantum, initiator=True))
+    ratchet = double, spqr.start(secrets.post_quantum, initiator=True)
     facts = Stored(Facts, Facts(made.handshake, now_ms))
     archived = () if record is None else _archive(record.current, record.archived, now_ms)
     session = Session(facts, made.kem_ciphertext, ratchet)
@@ -113,7 +113,7 @@ def encrypt(
         raise LocalError("there is no session to send in; begin one from a fresh bundle")
     if len(plaintext) > _PLAINTEXT_MAX_BYTES:
         raise LocalError("a message is too long; send it as an attachment")
-    parties = Parties(local.identity.public, record.identity_key, local.address, record.remote)
+    parties = (local.identity.public, local.address), (record.identity_key, record.remote)
     kem_ciphertext = session.kem_ciphertext
     ratchet, body = triple_ratchet.encrypt(session.ratchet, parties, plaintext, bool(kem_ciphertext), entropy)
     kind = _WHISPER
@@ -142,21 +142,25 @@ def decrypt(  # noqa: PLR0917
     """
     if record is not None and not _same(record.remote, remote):
         raise LocalError("this record belongs to another device")
-    given = _Incoming(local, remote, prekeys, now_ms, entropy, Work() if work is None else work)
+    if work is None:
+        work = Work()
     if ciphertext.kind == _PREKEY:
+        given = _Incoming(local, remote, prekeys, now_ms, entropy, work)
         return _decrypt_prekey(record, ciphertext.body, given)
     if record is None:
         raise DecryptionFailed("there is no session with this device", code="no-session")
-    return _decrypt_whisper(record, ciphertext.body, given)
+    return _decrypt_whisper(record, local, ciphertext.body, now_ms, entropy=entropy, work=work)
 
 
-def _decrypt_whisper(record: SessionRecord, body: bytes, given: _Incoming) -> Decrypted:
+def _decrypt_whisper(
+    record: SessionRecord, local: LocalDevice, body: bytes, now_ms: int, *, entropy: Entropy, work: Work
+) -> Decrypted:
     message = SignalMessage(body)
-    parties = Parties(record.identity_key, given.local.identity.public, record.remote, given.local.address)
+    parties = (record.identity_key, record.remote), (local.identity.public, local.address)
     failure: RemoteError | None = None
     if record.current is not None:
         try:
-            session, plaintext = _open(record.current, parties, message, given)
+            session, plaintext = _open(record.current, parties, message, entropy, work)
         except DuplicateMessage:
             raise
         except RemoteError as error:
@@ -164,18 +168,17 @@ def _decrypt_whisper(record: SessionRecord, body: bytes, given: _Incoming) -> De
         else:
             after = SessionRecord(record.remote, record.identity_key, session, record.archived)
             return Decrypted(after, plaintext, _NOTHING_USED, None, False)
-    archived = unexpired(record.archived, given.now_ms)
+    archived = unexpired(record.archived, now_ms)
     for place, one in enumerate(archived):
         try:
-            session, plaintext = _open(one.session, parties, message, given)
+            session, plaintext = _open(one.session, parties, message, entropy, work)
         except DuplicateMessage:
             raise
         except RemoteError as error:
             failure = failure or error
             continue
-        return Decrypted(
-            _promote(record, archived, place, session, given), plaintext, _NOTHING_USED, None, False
-        )
+        after = _promote(record, archived, place, session, now_ms)
+        return Decrypted(after, plaintext, _NOTHING_USED, None, False)
     raise failure or DecryptionFailed("there is no session with this device", code="no-session")
 
 
@@ -186,7 +189,7 @@ def _decrypt_prekey(record: SessionRecord | None, body: bytes, given: _Incoming)
     if message.addresses is None and local.require_addresses:
         raise DecryptionFailed("a prekey message does not say whom it is for", code="no-addresses")
     _check_peer(record, local, given.remote, outer.identity_key)
-    parties = Parties(outer.identity_key, local.identity.public, given.remote, local.address)
+    parties = (outer.identity_key, given.remote), (local.identity.public, local.address)
     known = None if record is None else _decrypt_known(record, outer, message, parties, given)
     if known is not None:
         return known
@@ -194,9 +197,9 @@ def _decrypt_prekey(record: SessionRecord | None, body: bytes, given: _Incoming)
     secrets, handshake = pqxdh.respond(local.identity, ours, outer)
     given.work.exchanges += 3 if ours.one_time is None else 4
     double = double_ratchet.responder(secrets.root, secrets.chain, ours.signed)
-    ratchet = TripleRatchet(double, spqr.start(secrets.post_quantum, initiator=False))
+    ratchet = double, spqr.start(secrets.post_quantum, initiator=False)
     facts = Stored(Facts, Facts(handshake, given.now_ms))
-    session, plaintext = _open(Session(facts, b"", ratchet), parties, message, given)
+    session, plaintext = _open(Session(facts, b"", ratchet), parties, message, given.entropy, given.work)
     archived = () if record is None else _archive(record.current, record.archived, given.now_ms)
     after = SessionRecord(given.remote, outer.identity_key, session, archived)
     used = Used(outer.one_time_prekey_id, outer.kem_prekey_id)
@@ -216,32 +219,31 @@ def _decrypt_known(
         if handshake.base_key != outer.base_key:
             continue
         _check_same_handshake(handshake, outer)
-        session, plaintext = _open(session, parties, message, given)
+        session, plaintext = _open(session, parties, message, given.entropy, given.work)
         if place < 0:
             after = record.with_current(session)
         else:
-            after = _promote(record, archived, place, session, given)
+            after = _promote(record, archived, place, session, given.now_ms)
         return Decrypted(after, plaintext, _NOTHING_USED, handshake, False)
     return None
 
 
 def _open(
-    session: Session, parties: Parties, message: SignalMessage, given: _Incoming
+    session: Session, parties: Parties, message: SignalMessage, entropy: Entropy, work: Work
 ) -> tuple[Session, bytes]:
     """(session, plaintext); from now on the session counts as acknowledged."""
-    given.work.sessions += 1
-    ratchet, plaintext = triple_ratchet.decrypt(session.ratchet, parties, message, given.entropy, given.work)
+    work.sessions += 1
+    ratchet, plaintext = triple_ratchet.decrypt(session.ratchet, parties, message, entropy, work)
     return Session(session.facts, b"", ratchet), plaintext
 
 
 def _promote(
-    record: SessionRecord, archived: tuple[Archived, ...], place: int, session: Session, given: _Incoming
+    record: SessionRecord, archived: tuple[Archived, ...], place: int, session: Session, now_ms: int
 ) -> SessionRecord:
     """``session``, until now at ``place`` of the archive, becomes current."""
     others = archived[:place] + archived[place + 1 :]
-    return SessionRecord(
-        record.remote, record.identity_key, session, _archive(record.current, others, given.now_ms)
-    )
+    archive = _archive(record.current, others, now_ms)
+    return SessionRecord(record.remote, record.identity_key, session, archive)
 
 
 def _check_peer(

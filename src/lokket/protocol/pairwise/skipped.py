@@ -6,7 +6,6 @@ and a look-up bisects. Bytes are an immutable map that costs nothing to keep, co
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final
 
 ENTRY_BYTES: Final = 36
@@ -54,10 +53,6 @@ def bound(chains: tuple[bytes, ...], head_bytes: int, keys_max: int) -> tuple[by
     return tuple(out)
 
 
-def well_formed(chains: Iterable[bytes], head_bytes: int) -> bool:
-    """Whole heads and whole entries, which is what the other functions rely on."""
-    for chain in chains:
-        rest = len(chain) - head_bytes
-        if rest < 0 or rest % ENTRY_BYTES:
-            return False
-    return True
+def well_formed(size: int, head_bytes: int) -> bool:
+    """A whole head and whole entries, which is what the other functions rely on."""
+    return size >= head_bytes and (size - head_bytes) % ENTRY_BYTES == 0

@@ -79,16 +79,16 @@ def send(state: Spqr, entropy: Entropy) -> tuple[Spqr, bytes, bytes]:
 
 def receive(state: Spqr, pq_ratchet: bytes, work: Work) -> tuple[Spqr, bytes]:
     """(state, message key salt 32 B). DecodeError, DecryptionFailed, KeyRefused."""
-    message, index = _decode(pq_ratchet)
+    epoch, index, payload, place, chunk = _decode(pq_ratchet)
     stored, next_chunk, root, links = state.braid, state.next_chunk, state.root, state.links
-    if not braid.ignores(*stored.peek(), message):
+    if not braid.ignores(*stored.peek(), epoch, payload):
         before = stored.state
-        after, next_chunk, secret = braid.receive(before, next_chunk, message)
+        after, next_chunk, secret = braid.receive(before, next_chunk, Message(epoch, payload, place, chunk))
         if after is not before:
             stored = StoredBraid(after)
         if secret is not None:
             root, links = _add_epoch(state, secret)
-    place = _place(links, message.epoch - 1)
+    place = _place(links, epoch - 1)
     link, key, grown = _take_key(links[place], index, work)
     links = replaced(links, place, link)
     if grown:
@@ -165,8 +165,11 @@ def _encode(message: Message, index: int) -> bytes:
     return b"".join((head, varint(message.place), message.chunk)) if message.chunk else head
 
 
-def _decode(data: bytes) -> tuple[Message, int]:
-    """(Braid message, chain index). DecodeError. Bytes after it are allowed, for later versions."""
+def _decode(data: bytes) -> tuple[int, int, Payload, int, bytes]:
+    """(epoch, chain index, and the rest of the Braid's message: payload, place, chunk). DecodeError.
+
+    Bytes after it are allowed, for later versions.
+    """
     if data[:1] != b"\x01":
         raise DecodeError("a post-quantum message has another version", code="pq-version")
     if len(data) < 4:
@@ -181,7 +184,7 @@ def _decode(data: bytes) -> tuple[Message, int]:
         raise DecodeError("a post-quantum message has an unknown type")
     payload = _PAYLOADS[data[position]]
     if not _CHUNKED[payload]:
-        return Message(epoch, payload, 0, b""), index
+        return epoch, index, payload, 0, b""
     if len(data) < position + 2 + CHUNK_BYTES:
         raise DecodeError("a post-quantum chunk is malformed")
     place, position = data[position + 1], position + 2
@@ -190,7 +193,7 @@ def _decode(data: bytes) -> tuple[Message, int]:
     chunk = data[position : position + CHUNK_BYTES]
     if place > CHUNK_INDEX_MAX or len(chunk) != CHUNK_BYTES:
         raise DecodeError("a post-quantum chunk is malformed")
-    return Message(epoch, payload, place, chunk), index
+    return epoch, index, payload, place, chunk
 
 
 _PAYLOADS: Final = tuple(Payload)  # by their numbers, 0 to 6

@@ -16,62 +16,55 @@ from lokket.protocol.pairwise import double_ratchet, spqr
 from lokket.protocol.pairwise.double_ratchet import DoubleRatchet
 from lokket.protocol.pairwise.messages import MAC_BYTES, Address, SignalMessage, encode_signal_message
 from lokket.protocol.pairwise.spqr import Spqr
-from lokket.protocol.pairwise.value import value
 from lokket.protocol.pairwise.work import Work
 
 _INFO: Final = b"WhisperMessageKeys"
 
 
-@value
-class TripleRatchet:
-    double: DoubleRatchet
-    spqr: Spqr
-
-
-@value
-class Parties:
-    """Who sends to whom: identity keys (33 B each) and addresses."""
-
-    sender_identity: bytes
-    receiver_identity: bytes
-    sender: Address
-    receiver: Address
-
-    def addresses(self) -> bytes:
-        """The ``addresses`` field, 36 bytes."""
-        return self.sender.wire + self.receiver.wire
+TripleRatchet = tuple[DoubleRatchet, Spqr]
+Party = tuple[bytes, Address]  # an identity key (33) and whose it is
+Parties = tuple[Party, Party]  # who sends, who receives
 
 
 def encrypt(
     state: TripleRatchet, parties: Parties, plaintext: bytes, with_addresses: bool, entropy: Entropy
 ) -> tuple[TripleRatchet, bytes]:
     """(state, SignalMessage bytes)."""
-    pq_state, pq_ratchet, pq_key = spqr.send(state.spqr, entropy)
-    sent = double_ratchet.send(state.double)
+    double, pq = state
+    pq, pq_ratchet, pq_key = spqr.send(pq, entropy)
+    sent = double_ratchet.send(double)
     keys = hkdf_sha256(sent.seed, salt=pq_key, info=_INFO, length=80)
     body = encode_signal_message(
         sent.ratchet_key,
         (sent.counter, sent.previous),
         aes_cbc_encrypt(keys[:32], keys[64:], plaintext),
         pq_ratchet,
-        parties.addresses() if with_addresses else None,
+        _addresses(parties) if with_addresses else None,
     )
-    return TripleRatchet(sent.state, pq_state), body + _mac(keys[32:64], parties, body)
+    return (sent.state, pq), body + _mac(keys[32:64], parties, body)
 
 
 def decrypt(
     state: TripleRatchet, parties: Parties, message: SignalMessage, entropy: Entropy, work: Work
 ) -> tuple[TripleRatchet, bytes]:
     """(state, plaintext). A RemoteError for every message that is not the sender's next or a late one."""
-    double, seed = double_ratchet.receive(state.double, message.ratchet_key, message.counter, entropy, work)
-    pq_state, pq_key = spqr.receive(state.spqr, message.pq_ratchet, work)
+    double, pq = state
+    double, seed = double_ratchet.receive(double, message.ratchet_key, message.counter, entropy, work)
+    pq, pq_key = spqr.receive(pq, message.pq_ratchet, work)
     keys = hkdf_sha256(seed, salt=pq_key, info=_INFO, length=80)
     if not equal(_mac(keys[32:64], parties, message.authenticated), message.mac):
         raise DecryptionFailed("a message is not authentic", code="bad-mac")
-    if message.addresses is not None and message.addresses != parties.addresses():
+    if message.addresses is not None and message.addresses != _addresses(parties):
         raise DecryptionFailed("a message is addressed to or from another device", code="wrong-address")
-    return TripleRatchet(double, pq_state), aes_cbc_decrypt(keys[:32], keys[64:], message.ciphertext)
+    return (double, pq), aes_cbc_decrypt(keys[:32], keys[64:], message.ciphertext)
 
 
 def _mac(key: bytes, parties: Parties, body: bytes) -> bytes:
-    return hmac_sha256(key, parties.sender_identity + parties.receiver_identity + body)[:MAC_BYTES]
+    (sender, _), (receiver, _) = parties
+    return hmac_sha256(key, sender + receiver + body)[:MAC_BYTES]
+
+
+def _addresses(parties: Parties) -> bytes:
+    """The ``addresses`` field, 36 bytes."""
+    (_, sender), (_, receiver) = parties
+    return sender.wire + receiver.wire
