@@ -37,6 +37,7 @@ from lokket.protocol.identity import (
     genesis_hash,
     step_update,
 )
+from lokket.relay import kept
 from lokket.relay.office import Caller, Moment, Office, Refusal
 from lokket.relay.storage.base import AccountRow, DeviceRow, ListChange, NameRow, NewAccount
 from lokket.wire import api
@@ -57,7 +58,7 @@ async def login(office: Office, caller: Caller, request: api.Login, moment: Mome
 
 async def _log_in(office: Office, caller: Caller, request: api.Login, moment: Moment) -> api.LoggedIn:
     row = await office.storage.account(request.genesis_hash)
-    device = AccountState.decode(row.state).device(request.device_hash) if row is not None else None
+    device = kept.state(row).device(request.device_hash) if row is not None else None
     auth_key = device.auth_key if device is not None else _NOBODY
     try:
         check_login(auth_key, _statement(office, caller, request), request.signature)
@@ -319,8 +320,8 @@ async def _take_list(office: Office, row: AccountRow, step: _Step, moment: Momen
     signed, body, rotation = step.signed, step.body, step.rotation
     if signed.link.head == row.head:
         return
-    before = AccountState.decode(row.state)
-    chain = tls.decode(AccountUpdate, row.chain)
+    before = kept.state(row)
+    chain = kept.chain(row)
     _require_next(before, chain, signed, rotation)
     try:
         after, _ = advance(before, step_update(signed, body, step.devices, rotation=rotation), moment.now_s)
@@ -367,5 +368,5 @@ async def fetch(office: Office, caller: Caller, request: api.FetchAccount, momen
         raise Refusal(api.UNKNOWN, "the relay does not know this account")
     if not request.known_version:
         return api.Account(row.chain)
-    update = tls.decode(AccountUpdate, row.chain).since(request.known_epoch, request.known_version)
+    update = kept.chain(row).since(request.known_epoch, request.known_version)
     return api.Account(tls.encode(update))

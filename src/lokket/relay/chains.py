@@ -21,7 +21,7 @@ from lokket.protocol.identity import (
     first_contact,
     genesis_hash,
 )
-from lokket.relay import accounts
+from lokket.relay import accounts, kept
 from lokket.relay.accounts import list_conflict
 from lokket.relay.office import Caller, Moment, Office, Refusal
 from lokket.relay.storage.base import AccountRow, ListChange, NewAccount
@@ -107,11 +107,11 @@ def _whole(encoded: bytes, account: bytes) -> AccountUpdate:
 
 async def _take(office: Office, row: AccountRow, update: AccountUpdate, moment: Moment) -> None:
     """RemoteError, Refusal CONFLICT; compare-and-set on the head it was judged against."""
-    before = AccountState.decode(row.state)
+    before = kept.state(row)
     if update.links[-1].head == row.head:
         return
     try:
-        after, chain = _judged(before, tls.decode(AccountUpdate, row.chain), update, moment.now_s)
+        after, chain = _judged(before, kept.chain(row), update, moment.now_s)
     except ForkDetected:
         raise list_conflict() from None
     extended = tls.encode(chain)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from lokket.codec import tls
-from lokket.protocol.identity import AccountState, DeleteStatement, HybridSignature, check_delete
+from lokket.protocol.identity import DeleteStatement, HybridSignature, check_delete
+from lokket.relay import kept
 from lokket.relay.accounts import stored_account
 from lokket.relay.office import Caller, Moment, Office
 from lokket.wire import api
@@ -18,7 +19,7 @@ async def delete_account(
     """
     office.spend("list", caller.genesis_hash, moment)
     row = await stored_account(office, caller.genesis_hash)
-    state = AccountState.decode(row.state)
+    state = kept.state(row)
     statement = DeleteStatement(
         office.config.origin.encode(), office.key.public, caller.genesis_hash, caller.hello.nonce
     )
@@ -31,5 +32,5 @@ async def forget(office: Office, genesis_hash: bytes, now_s: int) -> None:
     """Its rows and its connections; nobody there: nothing."""
     row = await office.storage.account(genesis_hash)
     await office.storage.delete_account(genesis_hash, now_s)
-    for device_hash in AccountState.decode(row.state).body.device_hashes if row is not None else ():
+    for device_hash in kept.state(row).body.device_hashes if row is not None else ():
         office.dismiss(device_hash, "the account was deleted")

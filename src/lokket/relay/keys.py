@@ -10,8 +10,8 @@ from typing import Final
 
 from lokket import limits
 from lokket.codec import tls
-from lokket.protocol.identity import AccountState
 from lokket.protocol.prekeys import PublicBatch, check_batch, served_bundle
+from lokket.relay import kept
 from lokket.relay.accounts import stored_account
 from lokket.relay.office import Caller, Moment, Office, Refusal
 from lokket.wire import api
@@ -23,7 +23,7 @@ _NUMBER_MAX: Final = 2**63 - 1  # what a database column holds
 async def publish(office: Office, caller: Caller, request: api.Publish, moment: Moment) -> api.Ok:
     office.spend("publish", caller.device_hash, moment)
     row = await stored_account(office, caller.genesis_hash)
-    device = AccountState.decode(row.state).device(caller.device_hash)
+    device = kept.state(row).device(caller.device_hash)
     held = await office.storage.device(caller.device_hash)
     if device is None or held is None:
         raise Refusal(api.UNKNOWN, "this device was removed from its account")
@@ -53,4 +53,4 @@ async def fetch_bundle(
     if owner is not None and taken.left <= limits.PAIRS_LOW:
         owner.pairs_low = taken.left
         owner.wake()
-    return api.Bundle(tls.encode(served_bundle(tls.decode(PublicBatch, taken.batch), taken.slot)))
+    return api.Bundle(tls.encode(served_bundle(kept.batch(taken), taken.slot)))

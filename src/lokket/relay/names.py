@@ -5,7 +5,7 @@ Who asks for a name that nobody has gets the work and the answer of any other un
 
 from __future__ import annotations
 
-from lokket.protocol.identity import AccountState
+from lokket.relay import kept
 from lokket.relay.accounts import checked_claim, stored_account
 from lokket.relay.office import Caller, Moment, Office, Refusal
 from lokket.wire import api
@@ -15,7 +15,7 @@ async def claim(office: Office, caller: Caller, request: api.ClaimName, moment: 
     """One name per account: a new claim lays the old name to rest."""
     office.spend("claim", caller.genesis_hash, moment)
     row = await stored_account(office, caller.genesis_hash)
-    name = checked_claim(AccountState.decode(row.state), request.claim)
+    name = checked_claim(kept.state(row), request.claim)
     if not await office.storage.claim_name(name, moment.now_s):
         raise Refusal(api.CONFLICT, "the name is taken, or rests for a year after another account")
     return api.Ok()

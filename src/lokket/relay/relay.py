@@ -18,8 +18,8 @@ from lokket import limits
 from lokket.crypto.entropy import Entropy
 from lokket.crypto.keys import Ed25519KeyPair
 from lokket.errors import DecodeError, RemoteError
-from lokket.protocol.identity import AccountState, Invite, sign_hello
-from lokket.relay import accounts, blobs, chains, farewell, invites, keys, linking, mailbox, names
+from lokket.protocol.identity import Invite, sign_hello
+from lokket.relay import accounts, blobs, chains, farewell, invites, kept, keys, linking, mailbox, names
 from lokket.relay.admission import Read, nothing_to_read
 from lokket.relay.budgets import Budgets
 from lokket.relay.bus import Bus
@@ -216,7 +216,7 @@ class Relay:
         await office.storage.rule(ruling)
         row = await office.storage.account(ruling.genesis_hash)
         if row is not None and ruling.banned:
-            for device_hash in AccountState.decode(row.state).body.device_hashes:
+            for device_hash in kept.state(row).body.device_hashes:
                 office.dismiss(device_hash, "this account is banned from this relay")
 
     async def forget(self, genesis_hash: bytes, now_ms: int) -> None:
