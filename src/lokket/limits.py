@@ -149,6 +149,7 @@ EVENTS_PER_COMMIT_MAX: Final = 32  # deliveries that share one transaction
 MEND_FIRST_S: Final = 0.05  # after a disk failed, until it is tried again; doubling
 MEND_LAST_S: Final = 2.0
 KEYRING_WAIT_S: Final = 2.0  # for the number of openings: one that asks somebody first is not waited for
+HISTORY_MAX: Final = 100_000  # messages of one look at a conversation; an export has them all
 TIDY_IDLE_S: Final = 5  # without work, until the vault's log is cut
 
 # --- the daemon's socket (docs/using.md, "One vault, many programs") ---
@@ -162,7 +163,6 @@ RPC_HELLO_WAIT_S: Final = 5
 RPC_ANSWER_WAIT_S: Final = 30  # how long who asks a question that needs no relay waits for the answer
 RPC_WAIT_MAX_S: Final = DAY_S  # how long one request may wait for something to happen
 RPC_MESSAGES_MAX: Final = 256  # in one answer
-RPC_HISTORY_MAX: Final = 10_000
 IMPORT_BATCH_BYTES: Final = 1024 * 1024
 
 # --- handlers of messages (lokket on) ---

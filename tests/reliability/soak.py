@@ -216,8 +216,8 @@ def equal(people: list[Person]) -> int:
     for one in people:
         for peer, said in one.said.items():
             other = next(person for person in people if person.name == peer)
-            sent = [r for r in one.machine.json("history", peer, "-n", "1000000") if r["outgoing"]]
-            got = [r for r in other.machine.json("history", one.name, "-n", "1000000") if not r["outgoing"]]
+            sent = [r for r in one.machine.json("history", peer, "-n", "100000") if r["outgoing"]]
+            got = [r for r in other.machine.json("history", one.name, "-n", "100000") if not r["outgoing"]]
             assert [record["text"] for record in sent] == said, f"what {one.name} said to {peer}"
             assert [record["text"] for record in got] == said, f"what {peer} has of {one.name}"
             assert {record["state"] for record in sent} <= {"delivered"}, f"{one.name} waits for a receipt"

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from lokket import limits
 from lokket.apps import chat, output
 from lokket.apps.command import command
 from lokket.apps.options import Petname
@@ -192,7 +193,14 @@ async def history(
     session: Session,
     petname: Petname,
     limit: Annotated[
-        int, typer.Option("--limit", "-n", min=1, help="How many, from the last one back.")
+        int,
+        typer.Option(
+            "--limit",
+            "-n",
+            min=1,
+            max=limits.HISTORY_MAX,
+            help="How many, from the last one back; `lokket export` has all.",
+        ),
     ] = 50,
 ) -> int:
     """What was said, oldest first, with what became of your own."""

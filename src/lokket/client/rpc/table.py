@@ -139,7 +139,7 @@ class History(Params, frozen=True):
     """-> the last messages with a contact, oldest first"""
 
     petname: Petname
-    limit: Annotated[int, Meta(ge=1, le=limits.RPC_HISTORY_MAX)] = 50
+    limit: Annotated[int, Meta(ge=1, le=limits.HISTORY_MAX)] = 50
 
 
 class MessageState(Params, frozen=True):
