@@ -175,10 +175,11 @@ async def _what_the_relay_stores(teller: Teller, play: Stage, text: str, before:
 
 async def _delivery(teller: Teller, play: Stage, text: str) -> None:
     teller.step("Bob comes online: delivery, decryption, receipt")
-    sent = [api.encode(envelope) for envelope in play.alice.frames.envelopes_sent()]
+    # Not what follows at once, the answer to Bob's challenge.
+    envelopes = play.alice.frames.envelopes_sent()
+    sent = [api.encode(envelope) for envelope in envelopes]
     client = await play.bob.open()
     await client.catch_up(_STEP_WAIT_S)
-    # Not what follows at once, the answer to Bob's challenge.
     got = [each for each in play.bob.frames.envelopes_delivered() if each in sent]
     teller.fact("delivered", f"{number(sum(len(each) for each in got))} B", plural(len(got), "envelope"))
     teller.fact("hash", short(hashlib.sha256(got[-1] if got else b"").digest()), "as it left Alice's device")
@@ -197,7 +198,7 @@ async def _delivery(teller: Teller, play: Stage, text: str) -> None:
     await client.settle(_STEP_WAIT_S)
     held = await explain_data(play.relay.data, "bob")
     kept = {column.shown for row in held.rows for column in row.columns if column.name == "envelope_id"}
-    ids = {envelope.envelope_id.hex() for envelope in play.alice.frames.envelopes_sent()}
+    ids = {envelope.envelope_id.hex() for envelope in envelopes}
     teller.check(not kept & ids, "the relay has deleted the message")
 
 
