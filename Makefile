@@ -13,6 +13,7 @@ SIZES ?= 10 100 1000 10000
 WORLDS ?= 50
 SCHEDULES ?= 1000
 ROUNDS ?= 7
+SAMPLE ?= 600
 
 VENV := .venv
 BARE := .venv-bare
@@ -105,6 +106,9 @@ fuzz: $(VENV)/.stamp-fuzz ## fuzz one decoder: make fuzz NAME=tls SECONDS=60; wi
 fuzz-all: $(VENV)/.stamp-fuzz ## fuzz every decoder in turn: make fuzz-all SECONDS=600; NAMES="tls decrypt" for some
 	@$(RUN)/python fuzz/campaign.py --seconds $(SECONDS) $(NAMES)
 
+mutation: $(VENV)/.stamp-mutation ## what changes of the protocol library do its tests notice: SAMPLE=600 SEED=0 JOBS=2
+	@$(RUN)/python -m tests.mutation --sample $(SAMPLE) --seed $(SEED) --jobs $(JOBS)
+
 bench-pairwise: $(VENV)/.stamp-bench interop ## lokket beside libsignal-client, vodozemac, doubleratchet: ROUNDS=7
 	@$(RUN)/python -m bench.pairwise --rounds $(ROUNDS)
 
@@ -120,7 +124,7 @@ lock: $(VENV)/.stamp-lock ## make requirements/*.lock anew from pyproject.toml
 bare: $(BARE)/.stamp ## an environment with `cryptography` alone, for the protocol library's test
 
 clean: ## remove all that was installed or built here
-	rm -rf $(VENV) $(BARE) $(addsuffix /node_modules,$(PEERS)) dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(BARE) $(addsuffix /node_modules,$(PEERS)) dist build mutants .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find src tests fuzz bench -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # --- what the targets stand on ---
@@ -146,6 +150,10 @@ $(VENV)/.stamp-dev: requirements/dev.lock $(VENV)/.stamp-run
 
 $(VENV)/.stamp-fuzz: requirements/fuzz.lock $(VENV)/.stamp-run
 	@$(RUN)/python $(PIP) --require-hashes -r requirements/fuzz.lock
+	@touch $@
+
+$(VENV)/.stamp-mutation: requirements/mutation.lock $(VENV)/.stamp-dev
+	@$(RUN)/python $(PIP) --require-hashes -r requirements/mutation.lock
 	@touch $@
 
 $(VENV)/.stamp-bench: requirements/bench.lock $(VENV)/.stamp-run

@@ -2,8 +2,8 @@
 
 Run by ``make lock``. ``run.lock`` holds what ``lokket`` runs on and what builds it, ``dev.lock`` the tests
 and checks as well, ``bare.lock`` what the protocol library alone needs, ``fuzz.lock`` the fuzzer,
-``lock.lock`` this script's own tool and ``bench.lock`` the libraries that lokket is measured beside. All
-agree on every version that they share.
+``mutation.lock`` mutmut, ``lock.lock`` this script's own tool and ``bench.lock`` the libraries that lokket is
+measured beside. All agree on every version that they share.
 """
 
 from __future__ import annotations
@@ -44,5 +44,6 @@ compile_lock("dev", "--group", "dev", "pyproject.toml")
 compile_lock("run", "--group", "build", "pyproject.toml")
 compile_lock("bare", "-", stdin="cryptography\n")
 compile_lock("fuzz", "--group", "fuzz")
+compile_lock("mutation", "--group", "mutation")
 compile_lock("lock", "--group", "lock")
 compile_lock("bench", "--group", "bench")

@@ -18,7 +18,7 @@ HOSTS: Final = re.compile(
 )
 PATHS: Final = re.compile(r"(?<![\w.~}>-])/(?:root|work|tmp|opt|mnt|home/\w+|Users/\w+)/[\w.]")
 REQUIREMENT: Final = re.compile(r"^([a-z0-9][a-z0-9._-]*)==(\S+)(?: ; [^\\]+)? \\$")
-LOCKS: Final = ("run", "dev", "bare", "fuzz", "lock", "bench")
+LOCKS: Final = ("run", "dev", "bare", "fuzz", "mutation", "lock", "bench")
 
 
 def strangers(text: str) -> list[str]:

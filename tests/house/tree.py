@@ -100,6 +100,6 @@ def tracked_files() -> tuple[Path, ...]:
         ).stdout.split("\0")  # fmt: skip
     except (OSError, subprocess.CalledProcessError):
         listing = [str(path.relative_to(ROOT)) for path in ROOT.rglob("*")]
-    hidden = {".git", ".venv", ".venv-bare", "node_modules", "__pycache__"}
+    hidden = {".git", ".venv", ".venv-bare", "node_modules", "mutants", "__pycache__"}
     names = (name for name in listing if name and not hidden & set(Path(name).parts))
     return tuple(path for name in names if (path := ROOT / name).is_file())
