@@ -20,4 +20,4 @@ def refusal(kind: type[LokketError], code: str | None = None) -> Iterator[None]:
     assert type(error) is kind
     if isinstance(error, RemoteError):
         assert error.code == (code or kind.code)  # type: ignore[attr-defined]
-    assert re.fullmatch(r"[a-z].* .*[a-z0-9]", str(error)), error
+    assert re.fullmatch(r"([a-z]+|ML-(DSA|KEM)|HKDF) .*[a-z0-9]", str(error)), error

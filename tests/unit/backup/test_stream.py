@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lokket import limits
 from lokket.crypto.stream import CHUNK_BYTES, PROLOGUE_BYTES, TAG_BYTES, Opener, Sealer
 from lokket.errors import DecryptionFailed, LocalError
 from tests.support.entropy import SeededEntropy
+from tests.support.refusals import refusal
 
 KEY, HEADER = bytes(range(32)), b"a header"
 SEALED_CHUNK = CHUNK_BYTES + TAG_BYTES
@@ -47,6 +54,56 @@ def test_it_opens_again(size: int) -> None:
     chunks = max(1, -(-size // CHUNK_BYTES))
     assert len(sealed) == PROLOGUE_BYTES + size + chunks * TAG_BYTES
     assert unseal(sealed) == plaintext
+
+
+def test_it_is_what_the_first_lines_of_the_module_say() -> None:
+    """Opened by hand: one HKDF, one nonce and one tag for each chunk, the header with the first."""
+    plaintext = SeededEntropy("by hand").draw(2 * CHUNK_BYTES + 5)
+    sealed = seal(plaintext)
+    info = b"lokket v1 stream" + hashlib.sha256(HEADER).digest()
+    keys = HKDF(SHA256(), 32 + 32 + 7, sealed[:32], info).derive(KEY)
+    assert sealed[32:PROLOGUE_BYTES] == keys[32:64]
+    out = b""
+    for number in range(3):
+        start = PROLOGUE_BYTES + number * SEALED_CHUNK
+        nonce = keys[64:] + number.to_bytes(4, "big") + bytes((number == 2,))
+        header = None if number else HEADER
+        out += AESGCM(keys[:32]).decrypt(nonce, sealed[start : start + SEALED_CHUNK], header)
+    assert out == plaintext
+
+
+def test_a_stream_has_as_many_chunks_as_its_number_can_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert limits.STREAM_CHUNKS_MAX <= 1 << 32
+    monkeypatch.setattr(limits, "STREAM_CHUNKS_MAX", 2)
+    assert unseal(seal(bytes(2 * CHUNK_BYTES))) == bytes(2 * CHUNK_BYTES)
+    with refusal(LocalError):
+        seal(bytes(2 * CHUNK_BYTES + 1))
+
+
+def test_why_a_stream_is_refused() -> None:
+    sealed = seal(b"text")
+    opener = Opener(KEY, HEADER)
+    for piece in (sealed[: PROLOGUE_BYTES - 1], sealed[PROLOGUE_BYTES - 1 : PROLOGUE_BYTES]):
+        assert opener.feed(piece) == b""
+    assert opener.feed(sealed[PROLOGUE_BYTES:]) == b""
+    assert opener.finish() == b"text"
+    for over in (opener.finish, lambda: opener.feed(b"")):
+        with refusal(LocalError):
+            over()
+    for damaged, code in (
+        (b"", "cut-short"),
+        (sealed[: PROLOGUE_BYTES - 1], "cut-short"),
+        (sealed[:PROLOGUE_BYTES], "bad-chunk"),
+        (sealed[:-1], "bad-chunk"),
+        (sealed[:40] + b"x" + sealed[41:], "wrong-key"),
+    ):
+        opener = Opener(KEY, HEADER)
+        with refusal(DecryptionFailed, code):
+            opener.feed(damaged)
+            opener.finish()
+        for over in (opener.finish, lambda opener=opener: opener.feed(b"")):
+            with refusal(LocalError):
+                over()
 
 
 @settings(max_examples=25)
