@@ -28,6 +28,7 @@ from lokket.protocol.identity.device_keys import InboxKeyPair
 from lokket.system import SystemEntropy
 from tests.house.tree import ROOT
 from tests.sim.entropy import SeededEntropy
+from tests.support.refusals import refusal
 
 POST_QUANTUM = ROOT.parent / "shared" / "vectors" / "hpke-pq" / "test-vectors.json"
 CLASSICAL = ROOT / "tests" / "vectors" / "hpke" / "rfc9180.json"
@@ -143,9 +144,9 @@ def test_sealing_draws_and_has_one_length() -> None:
 def test_only_the_key_and_the_info_open_it() -> None:
     sealed = seal_xwing(KEY, INFO, TEXT, SystemEntropy())
     for seed, info in ((bytes(32), INFO), (SEED, b""), (SEED, INFO + b"\x00")):
-        with pytest.raises(DecryptionFailed):
+        with refusal(DecryptionFailed, "not-sealed-to-us"):
             open_sealed(seed, info, sealed)
-    with pytest.raises(LocalError):
+    with refusal(LocalError):
         open_sealed(SEED[:31], INFO, sealed)
 
 
@@ -156,10 +157,10 @@ def test_every_part_of_a_sealed_text_counts() -> None:
     for place in (0, 600, 1087, 1088, 1119, 1120, len(sealed) - 1):
         changed = bytearray(sealed)
         changed[place] ^= 1
-        with pytest.raises(DecryptionFailed):
+        with refusal(DecryptionFailed, "not-sealed-to-us"):
             open_sealed(SEED, INFO, bytes(changed))
     for damaged in (b"", sealed[:1119], sealed[:-1], sealed + b"\x00"):
-        with pytest.raises(DecryptionFailed):
+        with refusal(DecryptionFailed, "not-sealed-to-us"):
             open_sealed(SEED, INFO, damaged)
 
 
@@ -172,7 +173,7 @@ def test_a_context_counts_and_opens_in_order_only(number: int) -> None:
     encapsulated, sender = suite.sender(pair.public, INFO, entropy)
     receiver = suite.receiver(pair, encapsulated, INFO)
     first, second = sender.seal(TEXT, b"1"), sender.seal(TEXT, b"2")
-    with pytest.raises(DecryptionFailed):
+    with refusal(DecryptionFailed, "not-sealed-to-us"):
         receiver.open(second, b"2")
     assert receiver.open(first, b"1") == receiver.open(second, b"2") == TEXT
     assert sender.export(b"", 20) == receiver.export(b"", 20)
@@ -187,7 +188,7 @@ def test_a_context_counts_and_opens_in_order_only(number: int) -> None:
 )
 def test_keys_that_are_none_are_refused(key: bytes) -> None:
     assert len(KEY) == XWING_PUBLIC_BYTES == XWING_SUITE.kem.public_bytes
-    with pytest.raises(KeyRefused):
+    with refusal(KeyRefused):
         seal_xwing(key, INFO, TEXT, SystemEntropy())
 
 
@@ -199,9 +200,9 @@ def test_classical_keys_that_are_none_are_refused(number: int) -> None:
     if pair.public[0] == 4:  # a point of a curve: its compressed form is none of ours
         malformed.append(bytes((2 + pair.public[-1] % 2,)) + pair.public[1 : suite.kem.private_bytes + 1])
     for key in malformed:
-        with pytest.raises(KeyRefused):
+        with refusal(KeyRefused):
             suite.sender(key, INFO, SystemEntropy())
-        with pytest.raises(KeyRefused):
+        with refusal(KeyRefused):
             suite.kem.check_public(key)
-        with pytest.raises(DecryptionFailed):
+        with refusal(DecryptionFailed):
             suite.receiver(pair, key, INFO)

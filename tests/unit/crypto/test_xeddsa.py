@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from lokket.crypto.keys import ORDER, Ed25519KeyPair, P, X25519KeyPair
 from lokket.crypto.xeddsa import IdentityKeyPair, check_identity_key, verify_xeddsa
 from lokket.errors import KeyRefused, LocalError, SignatureRefused
+from tests.support.refusals import refusal
 
 SEEDS = st.binary(min_size=32, max_size=32)
 
@@ -19,7 +20,7 @@ def test_signatures_verify(seed: bytes, message: bytes) -> None:
     check_identity_key(identity.public)
     signature = identity.sign(message)
     verify_xeddsa(identity.public, signature, message)
-    with pytest.raises(SignatureRefused):
+    with refusal(SignatureRefused):
         verify_xeddsa(identity.public, signature, message + b"x")
 
 
@@ -43,7 +44,7 @@ def test_the_wrong_sign_is_refused() -> None:
     identity = IdentityKeyPair(b"\x05" * 32)
     signature = bytearray(identity.sign(b"m"))
     signature[63] ^= 0x80
-    with pytest.raises(SignatureRefused):
+    with refusal(SignatureRefused):
         verify_xeddsa(identity.public, bytes(signature), b"m")
 
 
@@ -55,13 +56,13 @@ def test_a_signature_has_one_form() -> None:
     scalar = int.from_bytes(signature[32:63] + bytes((signature[63] & 0x7F,)), "little") + ORDER
     other = bytearray(signature[:32] + scalar.to_bytes(32, "little"))
     other[63] |= signature[63] & 0x80
-    with pytest.raises(SignatureRefused):
+    with refusal(SignatureRefused):
         verify_xeddsa(identity.public, bytes(other), b"m")
 
 
 @pytest.mark.parametrize("size", [0, 63, 65])
 def test_a_signature_has_64_bytes(size: int) -> None:
-    with pytest.raises(SignatureRefused):
+    with refusal(SignatureRefused):
         verify_xeddsa(IdentityKeyPair(bytes(32)).public, bytes(size), b"m")
 
 
@@ -77,7 +78,7 @@ def test_a_signature_has_64_bytes(size: int) -> None:
     ],
 )
 def test_keys_that_are_none(public: bytes) -> None:
-    with pytest.raises(KeyRefused):
+    with refusal(KeyRefused):
         check_identity_key(public)
     with pytest.raises((KeyRefused, SignatureRefused)):
         verify_xeddsa(public, bytes(64), b"m")
@@ -87,5 +88,5 @@ def test_the_secret_hides() -> None:
     identity = IdentityKeyPair(b"\x07" * 32)
     assert b"\x07" * 32 not in repr(identity).encode()
     assert "07070707" not in repr(identity)
-    with pytest.raises(LocalError):
+    with refusal(LocalError):
         IdentityKeyPair(b"short")

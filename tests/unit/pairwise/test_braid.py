@@ -42,6 +42,7 @@ from lokket.protocol.pairwise.braid_states import (
     StoredBraid,
 )
 from tests.support.entropy import SeededEntropy
+from tests.support.refusals import refusal
 
 SECRET = b"s" * 32
 
@@ -182,7 +183,7 @@ def test_the_tables_are_closed() -> None:
 def test_a_future_epoch_is_refused(initiator: bool) -> None:
     state = braid.start(SECRET, initiator)
     for epoch in (2, 3, 2**40):
-        with pytest.raises(DecryptionFailed):
+        with refusal(DecryptionFailed, "pq-epoch"):
             braid.receive(state, 0, Message(epoch, Payload.NONE, 0, b""))
 
 
@@ -242,7 +243,7 @@ def test_forged_headers_and_ciphertexts_are_refused(kind: type, payload: Payload
 
 def test_a_forged_key_is_refused() -> None:
     party, _ = until(Ct1Acknowledged)
-    with pytest.raises(KeyRefused):
+    with refusal(KeyRefused):
         forge(party, Payload.EK, 36)
     assert isinstance(party.state, Ct1Acknowledged)
 
@@ -329,15 +330,15 @@ def test_stored_states_of_the_wrong_size_are_refused(size: int) -> None:
     for wrong in (damaged, b"\x0d" + stored[1:], b"\x00" + stored[1:]):
         with pytest.raises(RemoteError):
             tls.decode(Braid, wrong)
-        with pytest.raises(DecodeError):
+        with refusal(DecodeError):
             braid_states.decode(wrong)
-        with pytest.raises(LocalError):
+        with refusal(LocalError):
             _ = StoredBraid(None, wrong).state
 
 
 @pytest.mark.parametrize("damaged", [b"", b"\x00" + bytes(72), b"\x0d" + bytes(72), b"\x01" + bytes(7)])
 def test_a_look_at_a_damaged_state_is_refused(damaged: bytes) -> None:
-    with pytest.raises(LocalError):
+    with refusal(LocalError):
         StoredBraid(None, damaged).peek()
 
 
@@ -352,9 +353,9 @@ def test_stored_chunks_are_bounded_and_in_the_shortest_form() -> None:
         try:
             expected = tls.decode(Braid, stored).state.chunks
         except DecodeError:
-            with pytest.raises(DecodeError):
+            with refusal(DecodeError):
                 braid_states.decode(stored)
-            with pytest.raises(LocalError):
+            with refusal(LocalError):
                 _ = StoredBraid(None, stored).state
         else:
             assert braid_states.decode(stored).chunks == expected

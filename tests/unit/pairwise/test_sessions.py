@@ -15,6 +15,7 @@ from lokket.errors import DecryptionFailed, DuplicateMessage, KeyRefused, LocalE
 from lokket.protocol import pairwise
 from lokket.protocol.pairwise import Ciphertext, MessageKind, SessionRecord, Work
 from tests.support.pairwise import START_MS, Device, pair, talking
+from tests.support.refusals import refusal
 
 DAY_MS = 86_400_000
 
@@ -210,7 +211,7 @@ def run(order: tuple[str, ...]) -> None:
         else:
             text, message = mail[name].pop(0)
             assert device.receive(peer.address, message) == text
-            with pytest.raises(DuplicateMessage):
+            with refusal(DuplicateMessage):
                 device.receive(peer.address, message)
     for _ in range(2):
         assert bob.receive(alice.address, alice.send(bob.address, b"x")) == b"x"
@@ -269,7 +270,7 @@ def test_an_archived_session_expires(days: int, opens: bool) -> None:
     if opens:
         assert bob.receive(alice.address, late) == b"late"
     else:
-        with pytest.raises(DecryptionFailed):
+        with refusal(DecryptionFailed, "bad-mac"):
             bob.receive(alice.address, late)
 
 
@@ -282,7 +283,7 @@ def test_an_unanswered_session_stops_sending_but_still_receives() -> None:
     record = alice.record(bob.address)
     assert record is not None
     assert not record.can_send(alice.now_ms)
-    with pytest.raises(LocalError):
+    with refusal(LocalError):
         alice.send(bob.address, b"too late")
     bob.receive(alice.address, first)
     alice.receive(bob.address, bob.send(alice.address, b"answer"))
@@ -294,20 +295,20 @@ def test_a_record_is_of_one_device_and_one_identity() -> None:
     carol = Device("carol")
     record = alice.record(bob.address)
     assert record is not None
-    with pytest.raises(LocalError):
+    with refusal(LocalError):
         pairwise.begin(record, alice.local, carol.bundle(), START_MS, alice.entropy)
     impostor = replace(carol.bundle(), address=bob.address)
     with pytest.raises(KeyRefused) as refused:
         pairwise.begin(record, alice.local, impostor, START_MS, alice.entropy)
     assert refused.value.code == "identity-changed"
     message = bob.send(alice.address, b"x")
-    with pytest.raises(LocalError):
+    with refusal(LocalError):
         pairwise.decrypt(record, alice.local, carol.address, message, alice.store, START_MS, alice.entropy)
 
 
 def test_no_session_with_oneself() -> None:
     alice = Device("alice")
-    with pytest.raises(KeyRefused):
+    with refusal(KeyRefused, "own-identity"):
         alice.begin(alice.bundle())
 
 
@@ -321,7 +322,7 @@ def test_a_message_without_a_session() -> None:
 
 def test_too_long_a_message_is_our_error() -> None:
     alice, bob = talking()
-    with pytest.raises(LocalError):
+    with refusal(LocalError):
         alice.send(bob.address, bytes(limits.PAIRWISE_MESSAGE_MAX_BYTES))
     longest = bytes(limits.PAIRWISE_MESSAGE_MAX_BYTES - 4096)
     assert bob.receive(alice.address, alice.send(bob.address, longest)) == longest
@@ -351,6 +352,6 @@ def test_a_record_says_what_it_lacks() -> None:
     assert not empty.can_send(START_MS)
     assert empty.unacknowledged is None
     for read in (lambda: empty.handshake, lambda: empty.established_ms):
-        with pytest.raises(LocalError):
+        with refusal(LocalError):
             read()
     assert SessionRecord.decode(empty.encode()).encode() == empty.encode()

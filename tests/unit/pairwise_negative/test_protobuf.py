@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from lokket.codec import protobuf
 from lokket.errors import DecodeError, RemoteError
 from tests.support import protobuf as lenient
+from tests.support.refusals import refusal
 
 KNOWN = {1: protobuf.BYTES, 2: protobuf.VARINT, 5: protobuf.BYTES, 200: protobuf.VARINT}
 GOOD = lenient.write([(1, b"key"), (2, 300), (5, b""), (200, 0)])
@@ -85,7 +86,7 @@ def test_order_is_free_and_unknown_fields_are_ignored() -> None:
     ],
 )
 def test_refused(data: bytes) -> None:
-    with pytest.raises(DecodeError):
+    with refusal(DecodeError):
         protobuf.decode(data, KNOWN)
 
 
@@ -100,5 +101,5 @@ def test_every_cut_of_a_message_is_refused_or_a_shorter_message() -> None:
         if size in ends:
             protobuf.decode(GOOD[:size], KNOWN)
         else:
-            with pytest.raises(DecodeError):
+            with refusal(DecodeError):
                 protobuf.decode(GOOD[:size], KNOWN)
