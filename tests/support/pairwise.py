@@ -121,8 +121,6 @@ class Device:
     def spend(self, decrypted: Decrypted) -> None:
         """Delete the one-time prekeys that a decrypt used."""
         used = decrypted.used
-        if used is None:
-            return
         if used.one_time_prekey_id is not None:
             del self.store.one_time[used.one_time_prekey_id]
         if used.kem_prekey_id in self.store.one_time_kem:

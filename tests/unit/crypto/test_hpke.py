@@ -171,6 +171,8 @@ def test_a_context_counts_and_opens_in_order_only(number: int) -> None:
     pair = suite.kem.derive_key_pair(entropy.draw(suite.kem.private_bytes))
     suite.kem.check_public(pair.public)
     encapsulated, sender = suite.sender(pair.public, INFO, entropy)
+    assert len(encapsulated) == suite.kem.encapsulated_bytes
+    assert (len(pair.private), len(pair.public)) == (suite.kem.private_bytes, suite.kem.public_bytes)
     receiver = suite.receiver(pair, encapsulated, INFO)
     first, second = sender.seal(TEXT, b"1"), sender.seal(TEXT, b"2")
     with refusal(DecryptionFailed, "not-sealed-to-us"):

@@ -63,8 +63,17 @@ def test_a_number_above_32_bits_is_refused_in_both() -> None:
                 kind(body)
 
 
-def test_our_own_messages_take_the_short_way() -> None:
+@pytest.mark.parametrize("size", [1, 127, 128, 20_000])
+@pytest.mark.parametrize(("turns", "step"), [(0, False), (130, False), (130, True)])
+def test_our_own_messages_take_the_short_way(size: int, turns: int, step: bool) -> None:
+    """With lengths, counters and previous counters of one byte and of more."""
     alice, bob = talking()
-    body = alice.send(bob.address, b"x").body
+    for _ in range(turns):
+        alice.send(bob.address, b"")
+    if step:
+        alice.receive(bob.address, bob.send(alice.address, b"a step"))
+    body = alice.send(bob.address, bytes(size)).body
     message = object.__new__(SignalMessage)
     assert message._read_usual(body, len(body) - 8)
+    for name in ("ratchet_key", "counter", "ciphertext", "pq_ratchet", "addresses"):
+        assert getattr(message, name) == getattr(General(body), name)
