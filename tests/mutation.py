@@ -23,15 +23,9 @@ from tests.house.tree import ROOT
 MUTANTS: Final = ROOT / "mutants"
 REPORT: Final = ROOT / "build" / "mutation.md"
 ROOMS: Final = ("codec", "crypto", "protocol/pairwise")
-_VERDICTS: Final = {
-    0: "survived",
-    5: "no test",
-    33: "no test",
-    2: "not tried",
-    35: "not tried",
-    None: "not tried",
-}
+_VERDICTS: Final = {0: "survived", 5: "no test", 33: "no test", 35: "not tried", None: "not tried"}
 """By mutmut's exit code; every other is a kill: a test failed, or the tests did not end or did not begin."""
+_TIMES_OUT: Final = {24, -24, 36, 152}
 
 
 def main() -> None:
@@ -48,8 +42,14 @@ def main() -> None:
         sys.exit(made.stdout + made.stderr)
     names = drawn(arguments.sample, arguments.seed)
     print(f"{len(names)} of {sum(map(len, outcomes().values()))} mutants, seed {arguments.seed}", flush=True)
-    if _mutmut("run", *jobs, *names).returncode:
-        sys.exit("mutmut stopped; see above")
+    again = names
+    for _ in range(
+        2
+    ):  # whose tests did not end in time has a second chance: the machine may have stood still
+        if again and _mutmut("run", *jobs, *again).returncode:
+            sys.exit("mutmut stopped; see above")
+        codes = {name: code for of_file in outcomes().values() for name, code in of_file.items()}
+        again = [name for name in names if codes[name] in _TIMES_OUT]
     REPORT.parent.mkdir(exist_ok=True)
     REPORT.write_text("\n".join(report(names)) + "\n", encoding="utf-8")
     print(REPORT.read_text(encoding="utf-8"))
