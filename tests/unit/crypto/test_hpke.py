@@ -180,6 +180,7 @@ def test_a_context_counts_and_opens_in_order_only(number: int) -> None:
     assert receiver.open(first, b"1") == receiver.open(second, b"2") == TEXT
     assert sender.export(b"", 20) == receiver.export(b"", 20)
     assert repr(pair.private)[2:-1] not in repr(pair)
+    assert repr(sender) == "Context(…)"
 
 
 @pytest.mark.attack(1)

@@ -9,6 +9,7 @@ import pytest
 from lokket.errors import DecodeError, LocalError, RemoteError
 from lokket.protocol import pairwise
 from lokket.protocol.pairwise import SessionRecord
+from lokket.protocol.pairwise.pqxdh import Secrets
 from tests.support.pairwise import START_MS, Device, pair, talking
 from tests.support.refusals import refusal
 
@@ -97,5 +98,13 @@ def test_nothing_shows_a_secret() -> None:
             record.current.ratchet[1].braid,
         )
     )
+    stored = record.current
+    assert [repr(one) for one in (record, stored.facts, stored.ratchet[1].braid, stored.facts.value)] == [
+        "SessionRecord(…)",
+        "Stored(Facts)",
+        "StoredBraid(…)",
+        "Facts(…)",
+    ]
+    assert repr(Secrets(bytes(32), bytes(32), bytes(32))) == "Secrets(…)"
     secrets = (record.current.ratchet[0].root, record.current.ratchet[0].own.private)
     assert not any(secret.hex() in shown or repr(secret) in shown for secret in secrets)
