@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Annotated, Any
@@ -57,6 +58,11 @@ class Items:
 @dataclass(frozen=True)
 class Sorted:
     values: Annotated[tuple[tls.U16, ...], tls.Vector(9, ascending=True)]
+
+
+@dataclass(frozen=True)
+class SortedItems:
+    values: Annotated[tuple[Short, ...], tls.Vector(9, ascending=True)]
 
 
 @dataclass(frozen=True)
@@ -225,6 +231,18 @@ def test_a_vectors_length_must_be_that_of_its_items() -> None:
     refused(Items, "02 026162", "run past its length")
     refused(Nothings, "01 00", "no size")
     assert tls.decode(Nothings, b"\x00") == Nothings(())
+
+
+@pytest.mark.parametrize("values", ["ba", "aa", "acb", "acc", ("", "")])
+def test_a_sorted_vector_of_structures_rises_by_their_bytes(values: Sequence[str]) -> None:
+    both(SortedItems(()), "00")
+    both(SortedItems((Short(b"b"),)), "02 0162")
+    both(SortedItems((Short(b""), Short(b"b"), Short(b"aa"))), "06 00 0162 026161")
+    items = tuple(Short(text.encode()) for text in values)
+    with pytest.raises(LocalError, match="out of order or has duplicates"):
+        tls.encode(SortedItems(items))
+    with pytest.raises(DecodeError, match="out of order or has duplicates"):
+        tls.decode(SortedItems, tls.opaque(b"".join(tls.encode(item) for item in items)))
 
 
 @pytest.mark.attack(16)
