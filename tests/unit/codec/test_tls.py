@@ -66,6 +66,13 @@ class SortedItems:
 
 
 @dataclass(frozen=True)
+class Lists:
+    colours: tuple[Annotated[Colour, tls.Uint(2)], ...]
+    odd: tuple[Annotated[int, tls.Uint(3)], ...]
+    wide: Annotated[tuple[tls.U64, ...], tls.Vector(2, min_items=1)]
+
+
+@dataclass(frozen=True)
 class Nothing:
     """No field, no byte."""
 
@@ -224,6 +231,18 @@ def test_vectors_within_their_bounds() -> None:
             tls.encode(Items((Short(b""),) * count))
     refused(Items, "00", "fewer than 1 items")
     refused(Items, "04 00000000", "more than 3 items")
+
+
+def test_vectors_of_numbers() -> None:
+    """Of an enumeration, of a size that no machine word has, and of one that is read at once."""
+    lists = Lists((Colour.BLUE, Colour.RED), (0x010203,), (2**64 - 1, 0))
+    both(lists, "04 0203 0001  03 010203  10 ffffffffffffffff 0000000000000000")
+    assert all(type(colour) is Colour for colour in tls.decode(Lists, tls.encode(lists)).colours)
+    refused(Lists, "02 0002  00  08 0000000000000000", "no Colour has the number 2")
+    refused(Lists, "00  00  18" + 24 * "00", "more than 2 items")
+    refused(Lists, "00  00  00", "fewer than 1 items")
+    refused(Lists, "00  00  07" + 7 * "00", "run past its length")
+    refused(Lists, "00  00  08" + 7 * "00", "cut short")
 
 
 def test_a_vectors_length_must_be_that_of_its_items() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 from cryptography.hazmat.primitives import hpke as openssl
 from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, MLKEM768PublicKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cryptography.hazmat.primitives.hashes import SHA256, SHA384, SHA512
+from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from lokket.crypto import kem, mlkem
 from lokket.crypto.hpke import (
@@ -132,6 +135,16 @@ def test_openssl_opens_what_we_seal_and_the_other_way(number: int) -> None:
     again = SeededEntropy(f"hpke {number}")
     assert again.draw(32) == seed
     assert seal_xwing(public, INFO, TEXT, again) == sealed
+
+
+@pytest.mark.parametrize("name", ["sha256", "sha384", "sha512"])
+def test_hkdf_gives_at_most_255_blocks(name: str) -> None:
+    most = 255 * hashlib.new(name).digest_size
+    assert kem.expand(name, b"k" * 32, b"info", most) == HKDFExpand(
+        {"sha256": SHA256(), "sha384": SHA384(), "sha512": SHA512()}[name], most, b"info"
+    ).derive(b"k" * 32)
+    with refusal(LocalError):
+        kem.expand(name, b"k" * 32, b"info", most + 1)
 
 
 def test_sealing_draws_and_has_one_length() -> None:
