@@ -3,7 +3,7 @@
 1. mutmut makes all mutants of ``codec``, ``crypto`` and ``protocol/pairwise``, and learns each one's tests.
 2. A sample is drawn by the seed, the same share from every file; ``--sample 0`` takes all (hours).
 3. Each is tried by the tests that reach its function.
-4. Who survives is tried again, in a process of its own, by all tests that reach its module: what runs at
+4. Who survives is tried, in a process of its own, by all other tests that reach its module: what runs at
    import, or once in a process, is reached by more tests than mutmut sees.
 5. ``build/mutation.md`` gets the table by room and every survivor's change. docs/mutation.md says more.
 """
@@ -27,9 +27,10 @@ from tests.house.tree import ROOT
 MUTANTS: Final = ROOT / "mutants"
 REPORT: Final = ROOT / "build" / "mutation.md"
 ROOMS: Final = ("codec", "crypto", "protocol/pairwise")
-_OPEN: Final = {0, 5, 33, 35, None, 24, -24, 36, 152}
+_SURVIVED: Final = 0
+_OPEN: Final = {_SURVIVED, 5, 33, 35, None, 24, -24, 36, 152}
 """mutmut's exit codes for: survived, no test, not tried, out of time. Else a test failed or did not begin."""
-_TRIED_AGAIN_S: Final = 900  # by tests that take up to 60 s
+_TRIED_MAX_S: Final = 900  # by tests that take up to 60 s
 
 
 def main() -> None:
@@ -49,13 +50,13 @@ def main() -> None:
     if _mutmut("run", *jobs, *names).returncode:
         sys.exit("mutmut stopped; see above")
     verdicts = first_verdicts(names)
-    again = [name for name, verdict in verdicts.items() if verdict != "killed"]
-    print(f"{len(again)} are tried again", flush=True)
-    if again and not _passes("", again):
+    left = {name: others(name) for name, verdict in verdicts.items() if verdict != "killed"}
+    print(f"{len(left)} are tried by other tests", flush=True)
+    if not _pass("", set().union(*left.values())):
         sys.exit("the tests fail without a mutant")
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        for name, passes in zip(again, pool.map(lambda one: _passes(one, [one]), again), strict=True):
-            verdicts[name] = "survived" if passes else "killed"
+        for name, passed in zip(left, pool.map(_pass, left, left.values()), strict=True):
+            verdicts[name] = "survived" if passed else "killed"
     REPORT.parent.mkdir(exist_ok=True)
     REPORT.write_text("\n".join(report(verdicts)) + "\n", encoding="utf-8")
     print(REPORT.read_text(encoding="utf-8"))
@@ -89,33 +90,33 @@ def drawn(size: int, seed: int) -> list[str]:
 
 
 def first_verdicts(names: list[str]) -> dict[str, str]:
-    """Those whose tests did not end in time are open: the machine may have stood still."""
     codes = {name: code for of_file in outcomes().values() for name, code in of_file.items()}
     return {name: "open" if codes[name] in _OPEN else "killed" for name in names}
 
 
-def _passes(mutant: str, names: list[str]) -> bool:
-    """Whether all tests that reach the modules of ``names`` pass with ``mutant``, or with none."""
+def others(mutant: str) -> set[str]:
+    """The tests that reach its module, but not its function. All of them, if mutmut came to no end."""
+    function, module = mutant.rpartition("__mutmut_")[0], mutant.rpartition(".")[0]
+    found = {test for one, tests in _reaching().items() if one.rpartition(".")[0] == module for test in tests}
+    codes = {name: code for of_file in outcomes().values() for name, code in of_file.items()}
+    return found - set(_reaching().get(function, ())) if codes[mutant] == _SURVIVED else found
+
+
+def _reaching() -> dict[str, list[str]]:
     stats = json.loads((MUTANTS / "mutmut-stats.json").read_text(encoding="utf-8"))
-    modules = {name.rpartition(".")[0] for name in names}
-    reaching = stats["tests_by_mangled_function_name"].items()
-    tests = {test for function, some in reaching if function.rpartition(".")[0] in modules for test in some}
-    quick_first = sorted(tests, key=lambda test: stats["duration_by_test"][test])
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-x",
-        "-q",
-        "--timeout=60",
-        "-p",
-        "no:cacheprovider",
-        *quick_first,
-    ]
+    reaching: dict[str, list[str]] = stats["tests_by_mangled_function_name"]
+    return reaching
+
+
+def _pass(mutant: str, tests: set[str]) -> bool:
+    """Whether these tests pass with ``mutant``, or with none."""
+    if not tests:
+        return True
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *sorted(tests)]
     environment = {**os.environ, "MUTANT_UNDER_TEST": mutant, "PYTHONPATH": str(MUTANTS / "src")}
     try:
         done = subprocess.run(
-            command, cwd=MUTANTS, env=environment, capture_output=True, check=False, timeout=_TRIED_AGAIN_S
+            command, cwd=MUTANTS, env=environment, capture_output=True, check=False, timeout=_TRIED_MAX_S
         )
     except subprocess.TimeoutExpired:
         return False

@@ -344,6 +344,16 @@ def test_work_is_counted() -> None:
     assert 40 <= work.chain_steps <= 42
 
 
+@pytest.mark.parametrize("one_time", [True, False])
+def test_work_of_a_first_message_is_added_up(one_time: bool) -> None:
+    """Three or four exchanges of the handshake and the one of the first DH step."""
+    alice, bob = pair(one_time=one_time)
+    first, work = alice.send(bob.address, b"first"), Work()
+    for count in (1, 2):
+        pairwise.decrypt(None, bob.local, alice.address, first, bob.store, START_MS, bob.entropy, work=work)
+        assert (work.sessions, work.exchanges) == (count, count * (5 if one_time else 4))
+
+
 def test_a_record_says_what_it_lacks() -> None:
     alice, bob = talking()
     record = alice.record(bob.address)

@@ -8,7 +8,14 @@ from dataclasses import fields, replace
 import pytest
 
 from lokket.crypto.keys import MLKEMKeyPair, X25519KeyPair
-from lokket.errors import DecryptionFailed, DuplicateMessage, KeyRefused, RemoteError, SignatureRefused
+from lokket.errors import (
+    DecodeError,
+    DecryptionFailed,
+    DuplicateMessage,
+    KeyRefused,
+    RemoteError,
+    SignatureRefused,
+)
 from lokket.protocol import pairwise
 from lokket.protocol.pairwise import Ciphertext, IdentityKeyPair, LocalDevice, PreKeyBundle, pqxdh
 from lokket.system import SystemEntropy
@@ -16,6 +23,7 @@ from tests.support import pairwise as support
 from tests.support import points
 from tests.support import protobuf as lenient
 from tests.support.pairwise import Device
+from tests.support.refusals import refusal
 
 MESSAGE, KEM_ID, KEM_CIPHERTEXT = 4, 7, 8  # fields of a prekey message
 
@@ -135,6 +143,17 @@ def test_keys_and_signatures_of_other_slots() -> None:
     for bundle in wrong:
         with pytest.raises(RemoteError):
             begin(bundle)
+
+
+def test_numbers_of_a_bundle_are_in_their_range() -> None:
+    honest = Device("bob").bundle()
+    ids = ("signed_prekey_id", "kem_prekey_id", "one_time_prekey_id")
+    for name, most in (("registration_id", 0x3FFF), *((name, 2**32 - 1) for name in ids)):
+        for number in (0, most):
+            begin(replace(honest, **{name: number}))
+        for number in (-1, most + 1):
+            with refusal(DecodeError):
+                begin(replace(honest, **{name: number}))
 
 
 @pytest.mark.attack(6)
