@@ -55,6 +55,21 @@ def test_both_ways_agree_on_damaged_bytes(
     assert read(SignalMessage, damaged) == read(General, damaged)
 
 
+@pytest.mark.parametrize("sizes", [(16, 40), (0, 1), (200, 200)])
+@pytest.mark.parametrize("counters", [(0, 0), (127, 128), (128, 2**32 - 1)])
+def test_both_ways_agree_on_every_other_byte_and_every_end(
+    sizes: tuple[int, int], counters: tuple[int, int]
+) -> None:
+    """Tags of all fields and lengths that end around the end stand where each byte of the frame does."""
+    body = encode_signal_message(b"k" * 32, counters, b"c" * sizes[0], b"p" * sizes[1], None) + bytes(8)
+    for place in [place for place, byte in enumerate(body) if byte not in b"kcp"]:
+        for other in (0, 1, 5, 10, 16, 18, 24, 34, 42, 50, 127, 128, 255):
+            damaged = body[:place] + bytes((other,)) + body[place + 1 :]
+            assert read(SignalMessage, damaged) == read(General, damaged)
+    for end in range(len(body)):
+        assert read(SignalMessage, body[:end]) == read(General, body[:end])
+
+
 def test_a_number_above_32_bits_is_refused_in_both() -> None:
     for counters in (((1 << 32), 0), (0, 1 << 32)):
         body = encode_signal_message(bytes(32), counters, b"x" * 16, b"y" * 40, None) + bytes(8)

@@ -201,3 +201,21 @@ def test_of_later_messages() -> None:
     assert record is not None
     bob.records[alice.address] = SessionRecord(record.remote, record.identity_key, None, ()).encode()
     refused(bob, alice, message, "no-session")
+
+
+def test_of_several_sessions_the_current_one_says_why() -> None:
+    """Only if there is none, the newest that was archived does."""
+    alice, bob = support.talking()
+    alice.begin(bob.bundle())
+    bob.receive(alice.address, alice.send(bob.address, b"a newer session"))
+    alice.receive(bob.address, bob.send(alice.address, b"answer"))
+    message = alice.send(bob.address, b"x")
+    far = b"\x44" + lenient.replaced(message.body[1:-8], {2: 2**31}) + message.body[-8:]
+    refused(bob, alice, Ciphertext(message.kind, far), "too-far-ahead")
+    forged = Ciphertext(message.kind, message.body[:-1] + bytes((message.body[-1] ^ 1,)))
+    refused(bob, alice, forged, "bad-mac")
+    record = bob.record(alice.address)
+    assert record is not None
+    without = SessionRecord(record.remote, record.identity_key, None, record.archived)
+    bob.records[alice.address] = without.encode()
+    refused(bob, alice, forged, "pq-key-gone")

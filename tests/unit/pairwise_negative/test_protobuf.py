@@ -54,6 +54,15 @@ def test_order_is_free_and_unknown_fields_are_ignored() -> None:
     assert decoded.strings == {1: b"key", 5: b""}
 
 
+@pytest.mark.parametrize("number", [1, 2, 15, 16, (1 << 29) - 1])
+def test_the_numbers_that_an_unknown_field_may_have(number: int) -> None:
+    for value in (7, b"news"):
+        assert not protobuf.decode(lenient.write([(number, value)]), {}).numbers
+    assert protobuf.decode(
+        lenient.varint(number << 3 | 1) + bytes(8), {number: protobuf.FIXED64}
+    ).numbers == {number: 0}
+
+
 @pytest.mark.attack(16)
 @pytest.mark.parametrize(
     "data",
