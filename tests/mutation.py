@@ -15,6 +15,7 @@ import json
 import math
 import os
 import random
+import resource
 import shutil
 import subprocess
 import sys
@@ -30,7 +31,7 @@ ROOMS: Final = ("codec", "crypto", "protocol/pairwise")
 _SURVIVED: Final = 0
 _OPEN: Final = {_SURVIVED, 5, 33, 35, None, 24, -24, 36, 152}
 """mutmut's exit codes for: survived, no test, not tried, out of time. Else a test failed or did not begin."""
-_TRIED_MAX_S: Final = 900  # by tests that take up to 60 s
+_CPU_MAX_S, _MEMORY_MAX_BYTES = 300, 4 << 30  # the tests take up to 60 s; some mutants never end, and grow
 
 
 def main() -> None:
@@ -114,13 +115,15 @@ def _pass(mutant: str, tests: set[str]) -> bool:
         return True
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *sorted(tests)]
     environment = {**os.environ, "MUTANT_UNDER_TEST": mutant, "PYTHONPATH": str(MUTANTS / "src")}
-    try:
-        done = subprocess.run(
-            command, cwd=MUTANTS, env=environment, capture_output=True, check=False, timeout=_TRIED_MAX_S
-        )
-    except subprocess.TimeoutExpired:
-        return False
+    done = subprocess.run(
+        command, cwd=MUTANTS, env=environment, capture_output=True, check=False, preexec_fn=_bound
+    )
     return done.returncode == 0
+
+
+def _bound() -> None:
+    resource.setrlimit(resource.RLIMIT_CPU, (_CPU_MAX_S, _CPU_MAX_S))
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_MAX_BYTES, _MEMORY_MAX_BYTES))
 
 
 def report(verdicts: dict[str, str]) -> list[str]:

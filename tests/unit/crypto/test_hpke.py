@@ -116,6 +116,16 @@ def test_the_post_quantum_vectors() -> None:
         check(vector, Given(randomness[:split], randomness[split:]))
 
 
+def test_an_x_wing_pair_follows_from_key_material() -> None:
+    """The first X-Wing vector of draft-ietf-hpke-pq, for where the file of vectors is not."""
+    pair = kem.XWING.derive_key_pair(
+        bytes.fromhex("b86e76a59fabfc87b30cd7b1f7aaa28a834eb64e7a261c197b9a842893fbce56")
+    )
+    assert pair.private.hex() == "3ec47fa82dd5689d27c6190e724c74ec8f608df3331ce331929e37b829676630"
+    digest = hashlib.sha256(pair.public).hexdigest()
+    assert digest == "ad8aaf3f00d8a39bfeec2947a7d5dde68be08bba19bd301a348a45dc5fcc8341"
+
+
 @pytest.mark.parametrize("number", range(5))
 def test_openssl_opens_what_we_seal_and_the_other_way(number: int) -> None:
     entropy = SeededEntropy(f"hpke {number}")
