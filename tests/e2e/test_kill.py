@@ -50,7 +50,7 @@ class Street:
 
     def accepted(self) -> list[str]:
         """What is in Alice's vault: from there on it must arrive."""
-        return [record["text"] for record in self.alice.json("history", "bob", "-n", "1000000")]
+        return [record["text"] for record in self.alice.json("history", "bob", "-n", "100000")]
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def kill_round(street: Street, victim: str, lines: list[str], kill_after: Sequen
         street.daemon.stop()
 
     assert street.accepted()[before:] == lines
-    held = street.bob.json("history", street.bob.json("contacts")[0]["petname"], "-n", "1000000")
+    held = street.bob.json("history", street.bob.json("contacts")[0]["petname"], "-n", "100000")
     assert [record["text"] for record in held][before:] == lines
     first = {record["id"]: record["text"] for record in street.printed}
     assert list(first.values()) == lines
