@@ -44,6 +44,7 @@ _UNACKNOWLEDGED_MS: Final = UNACKNOWLEDGED_SESSION_DAYS * DAY_S * 1000
 _RECORD: Final = Struct(">B16sB33sBB")
 _ARCHIVED: Final = Struct(">QI")
 _SESSION: Final = Struct(">32s32s32s32sII32sHBBB")
+_SIZE_BYTES: Final = 4
 _ZEROS: Final = bytes(32)
 _INITIATOR: Final = 1
 _PUBLIC_KNOWN: Final = 2
@@ -247,19 +248,19 @@ def _split(data: bytes, position: int, chains: int, links: int) -> tuple[bytes, 
     """The parts whose sizes stand at ``position``; they must fill ``data``. DecodeError."""
     if chains > RECEIVER_CHAINS_MAX or not 1 <= links <= _LINKS_MAX:
         raise DecodeError("a stored session is malformed")
-    sizes = _sizes(3 + chains + links)
-    parts_start = position + sizes.size
+    parts_start = position + _SIZE_BYTES * (3 + chains + links)
     if len(data) < parts_start:
         raise DecodeError("a stored session is cut short")
-    parts = _parts(chains, sizes.unpack_from(data, position))
+    parts = _parts(chains, data[position:parts_start])
     if len(data) != parts_start + parts.size:
         raise DecodeError("a stored session is cut short or too long")
     return parts.unpack_from(data, parts_start)
 
 
 @lru_cache(maxsize=256)
-def _parts(chains: int, sizes: tuple[int, ...]) -> Struct:
+def _parts(chains: int, encoded_sizes: bytes) -> Struct:
     """Parts of these sizes, kept as a session's sizes seldom change. DecodeError: impossible ones."""
+    sizes = _sizes(len(encoded_sizes) // _SIZE_BYTES).unpack(encoded_sizes)
     heads = (CHAIN.size,) * chains + (LINK.size,) * (len(sizes) - 3 - chains)
     if sizes[1] not in (0, KEM_BYTES) or not all(map(skipped.well_formed, sizes[3:], heads)):
         raise DecodeError("a stored session is malformed")

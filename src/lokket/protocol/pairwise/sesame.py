@@ -140,8 +140,8 @@ def decrypt(  # noqa: PLR0917
     RemoteError (DecryptionFailed, DuplicateMessage, DecodeError, KeyRefused) with a ``code``: nothing
     changed, the old record stays good. LocalError: ``record`` is not of ``remote``. ``work`` is counted up.
     """
-    if record is not None and not _same(record.remote, remote):
-        raise LocalError("this record belongs to another device")
+    if record is not None:
+        _check_remote(record, remote)
     if work is None:
         work = Work()
     if ciphertext.kind == _PREKEY:
@@ -253,15 +253,16 @@ def _check_peer(
         raise KeyRefused("a remote device claims our own identity key", code="own-identity")
     if record is None:
         return
-    if not _same(record.remote, remote):
-        raise LocalError("this record belongs to another device")
+    _check_remote(record, remote)
     if record.identity_key != identity_key:
         raise KeyRefused("a device's identity key changed", code="identity-changed")
 
 
-def _same(one: Address, other: Address) -> bool:
-    """A dataclass compares tuples that it makes first."""
-    return one.service_id == other.service_id and one.device == other.device
+def _check_remote(record: SessionRecord, remote: Address) -> None:
+    """By fields: a dataclass compares tuples that it makes first."""
+    known = record.remote
+    if known.service_id != remote.service_id or known.device != remote.device:
+        raise LocalError("this record belongs to another device")
 
 
 def _check_same_handshake(known: Handshake, outer: PreKeyMessage) -> None:
