@@ -9,7 +9,12 @@ import pytest
 from lokket.errors import DecodeError, LocalError, RemoteError
 from lokket.protocol import pairwise
 from lokket.protocol.pairwise import SessionRecord
+from lokket.protocol.pairwise.double_ratchet import CHAIN, DoubleRatchet
+from lokket.protocol.pairwise.messages import KEM_BYTES
 from lokket.protocol.pairwise.pqxdh import Secrets
+from lokket.protocol.pairwise.record import Session
+from lokket.protocol.pairwise.spqr import LINK, Spqr
+from lokket.protocol.pairwise.triple_ratchet import TripleRatchet
 from tests.support.pairwise import START_MS, Device, pair, talking
 from tests.support.refusals import refusal
 
@@ -75,6 +80,49 @@ def test_cut_or_longer_bytes_are_refused(number: int) -> None:
             SessionRecord.decode(data[:size])
     with refusal(DecodeError):
         SessionRecord.decode(data + b"\x00")
+
+
+def stored(chains: tuple[bytes, ...], links: tuple[bytes, ...], kem_ciphertext: bytes = b"") -> bytes:
+    """The fourth record with other chains, links and KEM ciphertext in its session."""
+    record = SessionRecord.decode(RECORDS[3])
+    assert record.current is not None
+    double, pq = record.current.ratchet.double, record.current.ratchet.spqr
+    ratchet = TripleRatchet(
+        DoubleRatchet(double.root, double.own, double.chain_key, double.index, double.previous, chains),
+        Spqr(pq.braid, pq.next_chunk, pq.root, pq.initiator, links),
+    )
+    return record.with_current(Session(record.current.facts, kem_ciphertext, ratchet)).encode()
+
+
+def test_the_parts_of_a_session_are_bounded_and_whole() -> None:
+    chain, link, key = bytes(CHAIN.size), bytes(LINK.size), bytes(36)
+    for chains, links, kem_ciphertext in (
+        ((chain,), (link,), b""),
+        ((chain + key,) * 5, (link + 2 * key,) * 4, bytes(KEM_BYTES)),
+    ):
+        data = stored(chains, links, kem_ciphertext)
+        assert SessionRecord.decode(data).encode() == data
+    for chains, links, kem_ciphertext in (
+        ((chain,) * 6, (link,), b""),
+        ((chain,), (), b""),
+        ((chain,), (link,) * 5, b""),
+        ((chain[1:],), (link,), b""),
+        ((chain + key[1:],), (link,), b""),
+        ((chain,), (link[1:],), b""),
+        ((chain,), (link, link + key[1:]), b""),
+        ((chain,), (link,), bytes(KEM_BYTES - 1)),
+    ):
+        with refusal(DecodeError):
+            SessionRecord.decode(stored(chains, links, kem_ciphertext))
+
+
+def test_the_flags_of_a_session_are_three() -> None:
+    data = stored((bytes(CHAIN.size),), (bytes(LINK.size),))
+    place = 53 + 4 * 32 + 2 * 4 + 32 + 2  # after the record's head and the session's keys and counters
+    assert data[place] <= 7
+    for flags in (8, 128, 255):
+        with refusal(DecodeError):
+            SessionRecord.decode(data[:place] + bytes((flags,)) + data[place + 1 :])
 
 
 def test_another_version_is_refused() -> None:

@@ -14,6 +14,7 @@ from lokket import limits
 from lokket.errors import DecryptionFailed, DuplicateMessage, KeyRefused, LocalError, RemoteError
 from lokket.protocol import pairwise
 from lokket.protocol.pairwise import Ciphertext, MessageKind, SessionRecord, Work
+from lokket.protocol.pairwise.sesame import Used
 from tests.support.pairwise import START_MS, Device, pair, talking
 from tests.support.refusals import refusal
 
@@ -50,6 +51,8 @@ def test_what_a_prekey_message_says() -> None:
     assert infos[0].identity_key == alice.identity.public
     assert infos[0].registration_id == alice.local.registration_id
     assert infos[0].one_time_prekey_id == record.handshake.one_time_prekey_id
+    assert infos[0].signed_prekey_id == record.handshake.signed_prekey_id
+    assert infos[0].kem_prekey_id == record.handshake.kem_prekey_id
     assert len(infos[0].first_message_id) == 32
 
 
@@ -236,6 +239,8 @@ def test_an_archived_session_that_speaks_becomes_current() -> None:
     assert record is not None
     assert len(record.archived) == 1
     assert record.handshake != old.handshake
+    opened = bob.decrypt(alice.address, late)
+    assert (opened.handshake, opened.new_session, opened.used) == (None, False, Used(None, None))
     assert bob.receive(alice.address, late) == b"late"
     record = bob.record(alice.address)
     assert record is not None
