@@ -14,7 +14,6 @@ from lokket.protocol.pairwise.messages import KEM_BYTES
 from lokket.protocol.pairwise.pqxdh import Secrets
 from lokket.protocol.pairwise.record import Session
 from lokket.protocol.pairwise.spqr import LINK, Spqr
-from lokket.protocol.pairwise.triple_ratchet import TripleRatchet
 from tests.support.pairwise import START_MS, Device, pair, talking
 from tests.support.refusals import refusal
 
@@ -86,8 +85,8 @@ def stored(chains: tuple[bytes, ...], links: tuple[bytes, ...], kem_ciphertext: 
     """The fourth record with other chains, links and KEM ciphertext in its session."""
     record = SessionRecord.decode(RECORDS[3])
     assert record.current is not None
-    double, pq = record.current.ratchet.double, record.current.ratchet.spqr
-    ratchet = TripleRatchet(
+    double, pq = record.current.ratchet
+    ratchet = (
         DoubleRatchet(double.root, double.own, double.chain_key, double.index, double.previous, chains),
         Spqr(pq.braid, pq.next_chunk, pq.root, pq.initiator, links),
     )
