@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCMSIV
 
 from lokket.errors import DecryptionFailed
 
+_IV_BYTES = 16
 _KEY_BYTES = 32  # of nearly every key here; others take a slower way
 _ZEROS = bytes(32)
 _INNER_PAD = bytes(byte ^ 0x36 for byte in range(256))
@@ -108,10 +109,10 @@ def aes_cbc_decrypt(key: bytes, iv: bytes, ciphertext: bytes) -> bytes:
 def _cbc(key: bytes, iv: bytes) -> Cipher[modes.CBC]:
     """A ``Cipher`` without constructors, whose checks of types cost what the encryption does.
 
-    Key and IV are checked all the same: the key's size here, the IV by its own class. ValueError.
+    ValueError: a key of other than 32 bytes, an IV of other than 16.
     """
-    if len(key) != _KEY_BYTES:
-        raise ValueError("an AES-256 key has 32 bytes")
+    if len(key) != _KEY_BYTES or len(iv) != _IV_BYTES:
+        raise ValueError("AES-256-CBC takes a key of 32 bytes and an IV of 16")
     algorithm = object.__new__(algorithms.AES256)
     algorithm.key = key
     cipher: Cipher[modes.CBC] = object.__new__(Cipher)

@@ -103,3 +103,12 @@ def test_the_rest() -> None:
     assert primitives.equal(b"same", b"same")
     assert not primitives.equal(b"same", b"sane")
     assert not primitives.equal(b"same", b"sam")
+
+
+@pytest.mark.parametrize(
+    ("key_bytes", "iv_bytes"), [(16, 16), (31, 16), (33, 16), (32, 0), (32, 15), (32, 17)]
+)
+def test_cbc_takes_one_size_of_key_and_iv(key_bytes: int, iv_bytes: int) -> None:
+    for one in (primitives.aes_cbc_encrypt, primitives.aes_cbc_decrypt):
+        with pytest.raises(ValueError, match="32 bytes and an IV of 16"):
+            one(bytes(key_bytes), bytes(iv_bytes), bytes(16))
