@@ -100,9 +100,7 @@ def hand_over(world: World) -> None:
         if offered is not None and offered.stage == "offered" and taker.running:  # type: ignore[attr-defined]
             taker.step(events.AcceptAdmin())
         elif (
-            (
-                offered is None or giver.look(engine_devices.role_of) is None
-            )  # it may have forgotten that it did
+            (offered is None or _forgot(giver.look(engine_devices.role_of), offered))
             and world.clock.now_ms - offered_ms > _ASK_AGAIN_MS
             and giver.running
             and giver.step(events.OfferAdmin(taker.number))
@@ -111,6 +109,11 @@ def hand_over(world: World) -> None:
         world.clock.after(_LOOK_MS, insist)
 
     insist()
+
+
+def _forgot(giving: object, taking: object) -> bool:
+    """The giver's vault went back to before its offer, or to before the key left."""
+    return giving is None or (giving.stage == "offered" and taking.stage == "held")  # type: ignore[attr-defined]
 
 
 def _key_went_with_a_vault(giver: Device, taker: Device) -> bool:

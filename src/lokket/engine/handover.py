@@ -116,14 +116,17 @@ def _key_came(step: Step, account: Account, known: Role, seed: bytes) -> None:
 
 
 def received(step: Step, device_hash: bytes, told: content.Handover) -> None:
-    """A word from another device of ours. One that does not fit the stage changes nothing."""
+    """A word from another device of ours. One that does not fit the stage changes nothing.
+
+    An admin device whose vault went back to its offer gives the key again to the one that says it holds it.
+    """
     account, known = require_account(step.tx), devices.role_of(step.tx)
     if told.stage == "offer" and not account.account_seed:
         _offered(step, account, device_hash)
     if known is None or not equal(known.device_hash, device_hash):
         return
     match (known.giving, known.stage, told.stage):
-        case (True, "offered" | "sent", "accept"):
+        case (True, "offered" | "sent", "accept") | (True, "offered", "held"):
             _accepted(step, account, known)
         case (True, "offered", "decline"):
             step.tx.delete(ACCOUNT, devices.ROLE)
@@ -132,6 +135,8 @@ def received(step: Step, device_hash: bytes, told: content.Handover) -> None:
             _held(step, known)
         case (False, "accepted" | "held", "key"):
             _key_came(step, account, known, told.seed)
+        case (False, "held", "offer"):
+            siblings.tell(step, content.Handover("held", own_state(account).head), device_hash)
 
 
 def list_changed(step: Step) -> None:

@@ -165,3 +165,45 @@ def test_a_recovery_voids_the_role_on_its_way(town: Town) -> None:
     assert not seed(tablet)
     assert tablet.ask(devices.role_of) is None
     assert signers(fresh, tablet) == [3]
+
+
+def role_stage(device: Device) -> str:
+    role = device.ask(devices.role_of)
+    assert role is not None
+    return role.stage
+
+
+@pytest.mark.parametrize("heard", [False, True])
+def test_an_admin_device_back_at_its_offer_gives_the_key_again(town: Town, heard: bool) -> None:
+    """``heard``: the vault that is gone took the word that the other holds the key; the person asks again."""
+    alice, tablet = two(town)
+    alice.handle(events.OfferAdmin(2))
+    town.settle()
+    older = alice.vault.copy()
+    alice.connect()  # a login that the copy does not know
+    town.settle()
+    tablet.handle(events.AcceptAdmin())
+    while role_stage(tablet) != "held":
+        assert alice.act() or tablet.act()
+    while heard and role_stage(alice) != "held":
+        assert alice.act() or tablet.act()
+    alice.outgoing = [effect for effect in alice.outgoing if isinstance(effect, events.Acknowledge)]
+    while heard and alice.outgoing:
+        alice.act()
+    alice.disconnect()
+    town.devices.remove(alice)
+    town.settle()
+    restored = Device(town, older)
+    restored.connect()
+    town.settle()
+    if heard:
+        assert (role_stage(restored), role_stage(tablet), signers(restored, tablet)) == (
+            "offered",
+            "held",
+            [1],
+        )
+        restored.handle(events.OfferAdmin(2))
+        town.settle()
+    assert signers(restored, tablet) == [2]
+    assert not seed(restored)
+    assert seed(tablet)
