@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 from lokket.codec import tls
@@ -19,24 +21,21 @@ class DamagedRow(Exception):
 
 def state(row: AccountRow) -> AccountState:
     """DamagedRow."""
-    try:
-        return AccountState.decode(row.state)
-    except DecodeError:
-        raise DamagedRow from None
+    return _decoded(AccountState.decode, row.state)
 
 
 def chain(row: AccountRow) -> AccountUpdate:
     """The whole chain. DamagedRow."""
-    return _decoded(AccountUpdate, row.chain)
+    return _decoded(partial(tls.decode, AccountUpdate), row.chain)
 
 
 def batch(taken: Taken) -> PublicBatch:
     """DamagedRow."""
-    return _decoded(PublicBatch, taken.batch)
+    return _decoded(partial(tls.decode, PublicBatch), taken.batch)
 
 
-def _decoded(kind: type[T], data: bytes) -> T:
+def _decoded(decode: Callable[[bytes], T], data: bytes) -> T:
     try:
-        return tls.decode(kind, data)
+        return decode(data)
     except DecodeError:
         raise DamagedRow from None
