@@ -88,11 +88,8 @@ def hand_over(world: World) -> None:
         nonlocal offered_ms
         if giver.name in world.lost or taker.name in world.lost:
             return
-        if is_admin(taker) and not is_admin(giver):
-            world.changing.discard(giver.account)
-            world.handed_over.append(giver.account)
-            return
-        if _key_went_with_a_vault(giver, taker):
+        moved = is_admin(taker) and not is_admin(giver)
+        if moved or _key_went_with_a_vault(giver, taker):
             world.changing.discard(giver.account)
             world.handed_over.append(giver.account)
             return

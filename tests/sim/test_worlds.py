@@ -58,11 +58,13 @@ def test_the_admin_role_moves_in_any_weather() -> None:
 
 
 @pytest.mark.attack(18, 26, 118)
-@pytest.mark.parametrize("name", ["older-vault", "older-relay", "upheaval"])
-def test_older_copies_repeat_no_key_and_heal(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "seeds"), [("older-vault", (0, 1, 2)), ("older-relay", (0, 1, 2)), ("upheaval", (0, 4, 6))]
+)
+def test_older_copies_repeat_no_key_and_heal(name: str, seeds: tuple[int, ...]) -> None:
     """The worlds' own rule: no message key for two plaintexts, in all the lives of a device."""
-    restores = [live(seed, PROFILES[name]).restores for seed in range(3)]
-    assert any(restores)
+    restores = [live(seed, PROFILES[name]).restores for seed in seeds]
+    assert all(restores)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
