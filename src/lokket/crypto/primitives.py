@@ -20,7 +20,6 @@ from lokket.errors import DecryptionFailed
 
 _IV_BYTES = 16
 _KEY_BYTES = 32  # of nearly every key here; others take a slower way
-_ZEROS = bytes(32)
 _INNER_PAD = bytes(byte ^ 0x36 for byte in range(256))
 _OUTER_PAD = bytes(byte ^ 0x5C for byte in range(256))
 _INNER_REST = bytes((0x36,)) * 32  # of a block of 64 bytes, after a key of 32

@@ -110,20 +110,14 @@ class SignalMessage:
         counter, place = read_varint(body, 37)
         if place >= end or body[place] != 0x18:
             return False
-        previous, place = body[place + 1], place + 2  # most are one byte; the MAC follows: no read is outside
-        if previous > 0x7F:
-            previous, place = read_varint(body, place - 1)
+        previous, place = read_varint(body, place + 1)
         if place >= end or body[place] != 0x22:
             return False
-        size, start = body[place + 1], place + 2
-        if size > 0x7F:
-            size, start = read_varint(body, place + 1)
+        size, start = read_varint(body, place + 1)
         place = start + size
         if place >= end or body[place] != 0x2A:
             return False
-        pq_size, pq_start = body[place + 1], place + 2
-        if pq_size > 0x7F:
-            pq_size, pq_start = read_varint(body, place + 1)
+        pq_size, pq_start = read_varint(body, place + 1)
         if pq_start + pq_size != end or not pq_size or counter >> 32 or previous >> 32:
             return False
         self.ratchet_key = body[4:36]
@@ -175,29 +169,18 @@ class PreKeyMessage:
     message: bytes
 
     def encode(self) -> bytes:
-        one_time = self.one_time_prekey_id
-        parts = (
-            b"\x44" if one_time is None else b"\x44\x08" + varint(one_time),
-            b"\x12",
-            varint(len(self.base_key)),
-            self.base_key,
-            b"\x1a",
-            varint(len(self.identity_key)),
-            self.identity_key,
-            b"\x22",
-            varint(len(self.message)),
-            self.message,
-            b"\x28",
-            varint(self.registration_id),
-            b"\x30",
-            varint(self.signed_prekey_id),
-            b"\x38",
-            varint(self.kem_prekey_id),
-            b"\x42",
-            varint(len(self.kem_ciphertext)),
-            self.kem_ciphertext,
+        return VERSION_BYTE + protobuf.encode(
+            (
+                (1, self.one_time_prekey_id),
+                (2, self.base_key),
+                (3, self.identity_key),
+                (4, self.message),
+                (5, self.registration_id),
+                (6, self.signed_prekey_id),
+                (7, self.kem_prekey_id),
+                (8, self.kem_ciphertext),
+            )
         )
-        return b"".join(parts)
 
 
 def decode_prekey_message(body: bytes) -> PreKeyMessage:

@@ -166,8 +166,7 @@ def _decrypt_whisper(
         except RemoteError as error:
             failure = error
         else:
-            after = SessionRecord(record.remote, record.identity_key, session, record.archived)
-            return Decrypted(after, plaintext, _NOTHING_USED, None, False)
+            return Decrypted(record.with_current(session), plaintext, _NOTHING_USED, None, False)
     archived = unexpired(record.archived, now_ms)
     for place, one in enumerate(archived):
         try:

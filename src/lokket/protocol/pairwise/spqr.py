@@ -172,11 +172,7 @@ def _decode(data: bytes) -> tuple[int, int, Payload, int, bytes]:
     """
     if data[:1] != b"\x01":
         raise DecodeError("a post-quantum message has another version", code="pq-version")
-    if len(data) < 4:
-        raise DecodeError("a post-quantum message is cut short")
-    epoch, position = data[1], 2
-    if epoch > 0x7F:
-        epoch, position = read_varint(data, 1)
+    epoch, position = read_varint(data, 1)
     index, position = read_varint(data, position)
     if epoch == 0 or index == 0:
         raise DecodeError("a message has no post-quantum key", code="no-pq-key")
@@ -185,11 +181,7 @@ def _decode(data: bytes) -> tuple[int, int, Payload, int, bytes]:
     payload = _PAYLOADS[data[position]]
     if not _CHUNKED[payload]:
         return epoch, index, payload, 0, b""
-    if len(data) < position + 2 + CHUNK_BYTES:
-        raise DecodeError("a post-quantum chunk is malformed")
-    place, position = data[position + 1], position + 2
-    if place > 0x7F:
-        place, position = read_varint(data, position - 1)
+    place, position = read_varint(data, position + 1)
     chunk = data[position : position + CHUNK_BYTES]
     if place > CHUNK_INDEX_MAX or len(chunk) != CHUNK_BYTES:
         raise DecodeError("a post-quantum chunk is malformed")
