@@ -164,7 +164,7 @@ class Party {
     this.senderKeys = new SenderKeys(stored);
   }
 
-  // All keys fresh: a one-time prekey, a signed one and a KEM prekey.
+  // All keys fresh, as the bytes that a server hands out: a one-time prekey, a signed one and a KEM prekey.
   async bundle() {
     const id = 1;
     const now = Date.now();
@@ -172,18 +172,24 @@ class Party {
     const [oneTime, signed] = [signal.PrivateKey.generate(), signal.PrivateKey.generate()];
     const kem = signal.KEMKeyPair.generate();
     const [oneTimePublic, signedPublic, kemPublic] = [oneTime.getPublicKey(), signed.getPublicKey(), kem.getPublicKey()];
-    const signedSignature = identity.sign(signedPublic.serialize());
-    const kemSignature = identity.sign(kemPublic.serialize());
+    const [signedBytes, kemBytes] = [signedPublic.serialize(), kemPublic.serialize()];
+    const [signedSignature, kemSignature] = [identity.sign(signedBytes), identity.sign(kemBytes)];
     await this.oneTime.savePreKey(id, signal.PreKeyRecord.new(id, oneTimePublic, oneTime));
     await this.signed.saveSignedPreKey(
       id, signal.SignedPreKeyRecord.new(id, now, signedPublic, signed, signedSignature));
     await this.kem.saveKyberPreKey(id, signal.KyberPreKeyRecord.new(id, now, kem, kemSignature));
-    return signal.PreKeyBundle.new(
-      registrationId, 1, id, oneTimePublic, id, signedPublic, signedSignature, identity.getPublicKey(),
-      id, kemPublic, kemSignature);
+    return {
+      registrationId, id, signedBytes, signedSignature, kemBytes, kemSignature,
+      oneTimeBytes: oneTimePublic.serialize(), identityBytes: identity.getPublicKey().serialize(),
+    };
   }
 
-  begin(bundle, peer) {
+  begin(fetched, peer) {
+    const { registrationId, id } = fetched;
+    const key = (bytes) => signal.PublicKey.deserialize(bytes);
+    const bundle = signal.PreKeyBundle.new(
+      registrationId, 1, id, key(fetched.oneTimeBytes), id, key(fetched.signedBytes), fetched.signedSignature,
+      key(fetched.identityBytes), id, signal.KEMPublicKey.deserialize(fetched.kemBytes), fetched.kemSignature);
     return signal.processPreKeyBundle(bundle, peer.address, this.address, this.sessions, this.identities);
   }
 

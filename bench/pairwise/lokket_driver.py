@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from time import perf_counter_ns
+from typing import Any
 
 from bench.harness import CHAIN, MEMBERS, SETUPS, Workloads, emit
 from bench.pairwise.braid import braid_of
@@ -45,27 +46,27 @@ class Party:
     def kem_prekey(self, prekey_id: int) -> MLKEMKeyPair:
         return self.live.get(prekey_id) or MLKEMKeyPair(1024, self.kem[prekey_id])
 
-    def bundle(self) -> PreKeyBundle:
-        """All keys fresh: signed prekey 1, one-time prekey 2, KEM prekey 3."""
+    def bundle(self) -> dict[str, Any]:
+        """All keys fresh, as the bytes that a relay hands out: signed prekey 1, one-time 2, KEM 3."""
         identity = self.local.identity
         signed, one_time = X25519KeyPair(os.urandom(32)), X25519KeyPair(os.urandom(32))
         kem = MLKEMKeyPair(1024, os.urandom(64))
         self.x25519 |= {1: signed.private, 2: one_time.private}
         self.kem[3] = kem.seed
         signed_public, kem_public = b"\x05" + signed.public, b"\x08" + kem.public
-        return PreKeyBundle(
-            registration_id=self.local.registration_id,
-            address=self.local.address,
-            identity_key=identity.public,
-            signed_prekey_id=1,
-            signed_prekey=signed_public,
-            signed_prekey_signature=identity.sign(signed_public),
-            kem_prekey_id=3,
-            kem_prekey=kem_public,
-            kem_prekey_signature=identity.sign(kem_public),
-            one_time_prekey_id=2,
-            one_time_prekey=b"\x05" + one_time.public,
-        )
+        return {
+            "registration_id": self.local.registration_id,
+            "address": self.local.address,
+            "identity_key": identity.public,
+            "signed_prekey_id": 1,
+            "signed_prekey": signed_public,
+            "signed_prekey_signature": identity.sign(signed_public),
+            "kem_prekey_id": 3,
+            "kem_prekey": kem_public,
+            "kem_prekey_signature": identity.sign(kem_public),
+            "one_time_prekey_id": 2,
+            "one_time_prekey": b"\x05" + one_time.public,
+        }
 
     def load_prekeys(self) -> None:
         """Private halves as loaded keys, which is how the other drivers hold theirs."""
@@ -74,7 +75,8 @@ class Party:
         assert all(key.public for key in (signed, one_time, kem))
         self.live = {1: signed, 2: one_time, 3: kem}
 
-    def begin(self, bundle: PreKeyBundle) -> None:
+    def begin(self, fetched: dict[str, Any]) -> None:
+        bundle = PreKeyBundle(**fetched)
         self.record = pairwise.begin(self.record, self.local, bundle, now_ms(), ENTROPY)
 
     def encrypt(self) -> Ciphertext:

@@ -8,7 +8,15 @@ from time import perf_counter_ns
 from bench.harness import CHAIN, MEMBERS, SETUPS, Workloads, emit, missing
 
 try:
-    from vodozemac import Account, AnyOlmMessage, GroupSession, InboundGroupSession, MegolmMessage, Session
+    from vodozemac import (
+        Account,
+        AnyOlmMessage,
+        Curve25519PublicKey,
+        GroupSession,
+        InboundGroupSession,
+        MegolmMessage,
+        Session,
+    )
 except ImportError as error:
     missing(error)
 
@@ -118,11 +126,14 @@ def setup(timed: Workloads, count: int) -> None:
     with timed("setup_bundle", count):
         for _, account in accounts:
             account.generate_one_time_keys(1)
-    one_time = [next(iter(account.one_time_keys.values())) for _, account in accounts]
+    fetched = [
+        (account.curve25519_key.to_bytes(), next(iter(account.one_time_keys.values())).to_bytes())
+        for _, account in accounts
+    ]
     with timed("setup_initiate", count):
         sent = [
-            encrypt(account.create_outbound_session(peer.curve25519_key, key))
-            for (account, peer), key in zip(accounts, one_time, strict=True)
+            encrypt(account.create_outbound_session(*map(Curve25519PublicKey.from_bytes, keys)))
+            for (account, _), keys in zip(accounts, fetched, strict=True)
         ]
     with timed("setup_accept", count):
         for (peer, account), wire in zip(accounts, sent, strict=True):
