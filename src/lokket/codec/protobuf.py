@@ -39,12 +39,15 @@ def varint(value: int) -> bytes:
 
 def read_varint(data: bytes, position: int) -> tuple[int, int]:
     """(value below 2^64, position after it). DecodeError: cut short, too long, or not the shortest form."""
-    if position + 1 < len(data):  # the usual ones, of one byte or two
-        first, second = data[position], data[position + 1]
+    try:  # the usual ones, of one byte or two
+        first = data[position]
         if first < 0x80:
             return first, position + 1
+        second = data[position + 1]
         if 0 < second < 0x80:
             return first & 0x7F | second << 7, position + 2
+    except IndexError:
+        pass
     value = shift = 0
     for byte in data[position : position + 10]:
         position += 1

@@ -62,9 +62,12 @@ def verify_xeddsa(identity_key: bytes, signature: bytes, message: bytes) -> None
     """
     if len(signature) != SIGNATURE_BYTES:
         raise SignatureRefused("an XEdDSA signature has 64 bytes")
-    point = bytearray(_edwards_y(identity_key))
-    point[31] |= signature[63] & 0x80
-    verify_ed25519(bytes(point), signature[:63] + bytes((signature[63] & 0x7F,)), message)
+    point = _edwards_y(identity_key)
+    last = signature[63]
+    if last >= 0x80:
+        point = point[:31] + bytes((point[31] | 0x80,))
+        signature = signature[:63] + bytes((last & 0x7F,))
+    verify_ed25519(point, signature, message)
 
 
 @lru_cache(maxsize=1024)

@@ -169,16 +169,27 @@ class PreKeyMessage:
     message: bytes
 
     def encode(self) -> bytes:
-        return VERSION_BYTE + protobuf.encode(
+        """Fields 1 to 8 in order; the sizes of keys and of the KEM ciphertext are fixed."""
+        one_time = self.one_time_prekey_id
+        return b"".join(
             (
-                (1, self.one_time_prekey_id),
-                (2, self.base_key),
-                (3, self.identity_key),
-                (4, self.message),
-                (5, self.registration_id),
-                (6, self.signed_prekey_id),
-                (7, self.kem_prekey_id),
-                (8, self.kem_ciphertext),
+                VERSION_BYTE,
+                b"" if one_time is None else b"\x08" + varint(one_time),
+                b"\x12\x21",
+                self.base_key,
+                b"\x1a\x21",
+                self.identity_key,
+                b"\x22",
+                varint(len(self.message)),
+                self.message,
+                b"\x28",
+                varint(self.registration_id),
+                b"\x30",
+                varint(self.signed_prekey_id),
+                b"\x38",
+                varint(self.kem_prekey_id),
+                b"\x42\xa1\x0c",
+                self.kem_ciphertext,
             )
         )
 
