@@ -39,8 +39,8 @@ def hmac_sha256(key: bytes, data: bytes) -> bytes:
     """HMAC-SHA256, 32 bytes."""
     if len(key) != _KEY_BYTES:
         return hmac.digest(key, data, "sha256")
-    inner = _sha256(key.translate(_INNER_PAD) + _INNER_REST + data).digest()
-    return _sha256(key.translate(_OUTER_PAD) + _OUTER_REST + inner).digest()
+    inner, outer = key.translate(_INNER_PAD) + _INNER_REST, key.translate(_OUTER_PAD) + _OUTER_REST
+    return _sha256(outer + _sha256(inner + data).digest()).digest()
 
 
 def hmac_sha256_pair(key: bytes, first: bytes, second: bytes) -> tuple[bytes, bytes]:
@@ -54,28 +54,40 @@ def hmac_sha256_pair(key: bytes, first: bytes, second: bytes) -> tuple[bytes, by
     )
 
 
-def hkdf_sha256_pair(key_material: bytes, info: bytes) -> tuple[bytes, bytes]:
-    """HKDF-SHA256 with a zero salt, 64 bytes in two halves."""
-    key = _sha256(_ZERO_OUTER + _sha256(_ZERO_INNER + key_material).digest()).digest()
-    inner, outer = key.translate(_INNER_PAD) + _INNER_REST, key.translate(_OUTER_PAD) + _OUTER_REST
+def hkdf_sha256_pair(key_material: bytes, salt: bytes | None, info: bytes) -> tuple[bytes, bytes]:
+    """The first two blocks of ``hkdf_sha256``, 32 bytes each."""
+    inner, outer = _extract(key_material, salt)
     first = _sha256(outer + _sha256(inner + info + b"\x01").digest()).digest()
     return first, _sha256(outer + _sha256(inner + first + info + b"\x02").digest()).digest()
+
+
+def hkdf_sha256_triple(key_material: bytes, salt: bytes | None, info: bytes) -> tuple[bytes, bytes, bytes]:
+    """The first three blocks of ``hkdf_sha256``, 32 bytes each."""
+    inner, outer = _extract(key_material, salt)
+    first = _sha256(outer + _sha256(inner + info + b"\x01").digest()).digest()
+    second = _sha256(outer + _sha256(inner + first + info + b"\x02").digest()).digest()
+    return first, second, _sha256(outer + _sha256(inner + second + info + b"\x03").digest()).digest()
 
 
 def hkdf_sha256(key_material: bytes, *, salt: bytes | None, info: bytes, length: int) -> bytes:
     """HKDF-SHA256 extract and expand; ``salt=None`` means 32 zero bytes. ValueError: ``length`` over 8160."""
     if length > _HKDF_MAX_BYTES:
         raise ValueError("HKDF-SHA256 gives at most 8160 bytes")
-    if salt is None:
-        key = _sha256(_ZERO_OUTER + _sha256(_ZERO_INNER + key_material).digest()).digest()
-    else:
-        key = hmac_sha256(salt, key_material)
-    inner, outer = key.translate(_INNER_PAD) + _INNER_REST, key.translate(_OUTER_PAD) + _OUTER_REST
+    inner, outer = _extract(key_material, salt)
     output = block = _sha256(outer + _sha256(inner + info + b"\x01").digest()).digest()
     for counter in _COUNTERS[: (length - 1) // 32]:
         block = _sha256(outer + _sha256(inner + block + info + counter).digest()).digest()
         output += block
     return output[:length]
+
+
+def _extract(key_material: bytes, salt: bytes | None) -> tuple[bytes, bytes]:
+    """The pads of HKDF's pseudorandom key, which every block of its expansion is made with."""
+    if salt is None:
+        key = _sha256(_ZERO_OUTER + _sha256(_ZERO_INNER + key_material).digest()).digest()
+    else:
+        key = hmac_sha256(salt, key_material)
+    return key.translate(_INNER_PAD) + _INNER_REST, key.translate(_OUTER_PAD) + _OUTER_REST
 
 
 def shake256(data: bytes, length: int) -> bytes:

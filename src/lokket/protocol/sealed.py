@@ -32,6 +32,7 @@ from lokket.crypto.primitives import (
     aes_gcm_siv_seal,
     equal,
     hkdf_sha256,
+    hkdf_sha256_triple,
     hmac_sha256,
 )
 from lokket.crypto.xeddsa import KEY_TYPE, IdentityKeyPair, check_identity_key
@@ -455,14 +456,14 @@ def _decode_devices(sent: bytes, position: int) -> tuple[tuple[tuple[int, int], 
 def _v1_ephemeral(recipient: bytes, public: bytes, shared: bytes) -> tuple[bytes, tuple[bytes, bytes]]:
     """(chain key, keys of the box around the sender's identity)."""
     salt = b"".join((_V1_SALT, recipient, public))
-    output = hkdf_sha256(shared, salt=salt, info=b"", length=96)
-    return output[:32], (output[32:64], output[64:])
+    chain, cipher_key, mac_key = hkdf_sha256_triple(shared, salt, b"")
+    return chain, (cipher_key, mac_key)
 
 
 def _v1_static(chain: bytes, static: bytes, shared: bytes) -> tuple[bytes, bytes]:
     """Keys of the box around the content."""
-    output = hkdf_sha256(shared, salt=chain + static, info=b"", length=96)
-    return output[32:64], output[64:]
+    _, cipher_key, mac_key = hkdf_sha256_triple(shared, chain + static, b"")
+    return cipher_key, mac_key
 
 
 def _v1_box(keys: tuple[bytes, bytes], plaintext: bytes) -> bytes:

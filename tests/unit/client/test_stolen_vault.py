@@ -29,7 +29,7 @@ class Canaries:
         self.found: dict[bytes, str] = {}
         self._watch(monkeypatch, double_ratchet, "_chain_step", self._step("Double Ratchet"))
         self._watch(monkeypatch, spqr, "_chain_step", self._step("post-quantum"))
-        self._watch(monkeypatch, triple_ratchet, "hkdf_sha256", self._message_keys)
+        self._watch(monkeypatch, triple_ratchet, "hkdf_sha256_triple", self._message_keys)
         self._watch(monkeypatch, pqxdh, "_derive", self._handshake)
 
     def _watch(
@@ -51,9 +51,11 @@ class Canaries:
 
         return note
 
-    def _message_keys(self, values: tuple[bytes, ...], named: dict[str, Any], result: bytes) -> None:
-        self.found[result[:32]] = "a message's cipher key"
-        self.found[result[32:64]] = "a message's MAC key"
+    def _message_keys(
+        self, values: tuple[bytes, ...], named: dict[str, Any], result: tuple[bytes, ...]
+    ) -> None:
+        self.found[result[0]] = "a message's cipher key"
+        self.found[result[1]] = "a message's MAC key"
 
     def _handshake(self, values: tuple[Any, ...], named: dict[str, Any], result: Any) -> None:
         exchanges, kem_secret = values

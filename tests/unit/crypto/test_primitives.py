@@ -31,10 +31,12 @@ def test_hmac_pair(key: bytes, first: bytes, second: bytes) -> None:
     assert primitives.hmac_sha256_pair(key, first, second) == expected
 
 
-@given(st.binary(max_size=100), st.binary(max_size=100))
-def test_hkdf_pair(key_material: bytes, info: bytes) -> None:
-    whole = primitives.hkdf_sha256(key_material, salt=None, info=info, length=64)
-    assert primitives.hkdf_sha256_pair(key_material, info) == (whole[:32], whole[32:])
+@given(st.binary(max_size=100), st.none() | st.binary(max_size=100), st.binary(max_size=100))
+def test_hkdf_pair_and_triple(key_material: bytes, salt: bytes | None, info: bytes) -> None:
+    whole = primitives.hkdf_sha256(key_material, salt=salt, info=info, length=96)
+    parts = whole[:32], whole[32:64], whole[64:]
+    assert primitives.hkdf_sha256_pair(key_material, salt, info) == parts[:2]
+    assert primitives.hkdf_sha256_triple(key_material, salt, info) == parts
 
 
 @given(

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple, cast
 from lokket.crypto import erasure, mlkem
 from lokket.crypto.entropy import Entropy
 from lokket.crypto.keys import MLKEMKeyPair
-from lokket.crypto.primitives import equal, hkdf_sha256, hmac_sha256
+from lokket.crypto.primitives import equal, hkdf_sha256, hkdf_sha256_pair, hmac_sha256
 from lokket.errors import DecryptionFailed
 from lokket.protocol.pairwise.braid_states import (
     CHUNK_ENTRY_BYTES,
@@ -281,8 +281,7 @@ def _next_epoch(state: Ct2Sampled, _: bytes) -> Stepped:
 
 def _update(authenticator: Authenticator, epoch: int, key: bytes) -> Authenticator:
     info = _PROTOCOL + b"Authenticator Update" + epoch.to_bytes(8, "big")
-    output = hkdf_sha256(authenticator.root + key, salt=None, info=info, length=64)
-    return Authenticator(output[:32], output[32:])
+    return Authenticator(*hkdf_sha256_pair(authenticator.root + key, None, info))
 
 
 def _header_mac(authenticator: Authenticator, epoch: int, key_header: bytes) -> bytes:

@@ -16,7 +16,7 @@ from typing import Final
 
 from lokket.crypto.entropy import Entropy
 from lokket.crypto.keys import X25519KeyPair, check_x25519_encoding
-from lokket.crypto.primitives import hkdf_sha256, hmac_sha256_pair
+from lokket.crypto.primitives import hkdf_sha256_pair, hmac_sha256_pair
 from lokket.errors import DecryptionFailed, DuplicateMessage, LocalError
 from lokket.limits import RECEIVER_CHAINS_MAX, SKIP_AHEAD_MAX, SKIPPED_KEYS_MAX
 from lokket.protocol.pairwise import skipped
@@ -146,8 +146,7 @@ def _finish_step(state: DoubleRatchet) -> DoubleRatchet:
 
 def _root_step(root: bytes, secret: bytes) -> tuple[bytes, bytes]:
     """KDF_RK: (new root, chain key)."""
-    output = hkdf_sha256(secret, salt=root, info=_ROOT_INFO, length=64)
-    return output[:32], output[32:]
+    return hkdf_sha256_pair(secret, root, _ROOT_INFO)
 
 
 def _chain_step(chain_key: bytes) -> tuple[bytes, bytes]:

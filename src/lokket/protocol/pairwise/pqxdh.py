@@ -17,7 +17,7 @@ from typing import Annotated, Final, NamedTuple, Protocol
 from lokket.codec.tls import U32, Bytes32, Bytes33, Fixed
 from lokket.crypto.entropy import Entropy
 from lokket.crypto.keys import MLKEMKeyPair, X25519KeyPair, check_x25519_encoding, check_x25519_public
-from lokket.crypto.primitives import hkdf_sha256, sha256, shake256
+from lokket.crypto.primitives import hkdf_sha256_triple, sha256, shake256
 from lokket.crypto.xeddsa import KEY_TYPE, IdentityKeyPair, check_identity_key, verify_xeddsa
 from lokket.errors import DecodeError, DecryptionFailed, KeyRefused
 from lokket.protocol.pairwise.messages import (
@@ -203,8 +203,7 @@ def respond(identity: IdentityKeyPair, ours: OurPreKeys, message: PreKeyMessage)
 
 def _derive(exchanges: list[bytes], kem_secret: bytes) -> Secrets:
     material = b"".join((_DISCONTINUITY, *exchanges, kem_secret))
-    output = hkdf_sha256(material, salt=None, info=_INFO, length=96)
-    return Secrets(output[:32], output[32:64], output[64:])
+    return Secrets(*hkdf_sha256_triple(material, None, _INFO))
 
 
 def _kyber_secret(secret: bytes, ciphertext: bytes) -> bytes:

@@ -15,7 +15,7 @@ from typing import Final
 from lokket.codec.protobuf import read_varint, varint
 from lokket.crypto.entropy import Entropy
 from lokket.crypto.erasure import CHUNK_BYTES, CHUNK_INDEX_MAX
-from lokket.crypto.primitives import hkdf_sha256, hkdf_sha256_pair
+from lokket.crypto.primitives import hkdf_sha256_pair, hkdf_sha256_triple
 from lokket.errors import DecodeError, DecryptionFailed, LocalError
 from lokket.limits import SKIP_AHEAD_MAX, SKIPPED_KEYS_MAX
 from lokket.protocol.pairwise import braid, skipped
@@ -47,9 +47,9 @@ class Spqr:
 
 def start(secret: bytes, initiator: bool) -> Spqr:
     """The state after PQXDH, from its 32-byte post-quantum secret."""
-    output = hkdf_sha256(secret, salt=None, info=_START, length=96)
+    root, a_to_b, b_to_a = hkdf_sha256_triple(secret, None, _START)
     first = StoredBraid(braid.start(secret, initiator))
-    return Spqr(first, 0, output[:32], initiator, (_link(0, output, initiator),))
+    return Spqr(first, 0, root, initiator, (_link(0, a_to_b, b_to_a, initiator),))
 
 
 def send(state: Spqr, entropy: Entropy) -> tuple[Spqr, bytes, bytes]:
@@ -125,12 +125,11 @@ def _add_epoch(state: Spqr, secret: Secret) -> tuple[bytes, tuple[bytes, ...]]:
     """(root, links) with the link of a new epoch."""
     if secret.epoch != _epoch(state.links[-1]) + 1:
         raise DecryptionFailed("a post-quantum epoch does not follow", code="pq-epoch")
-    output = hkdf_sha256(secret.key, salt=state.root, info=_ADD_EPOCH, length=96)
-    return output[:32], (*state.links, _link(secret.epoch, output, state.initiator))
+    root, a_to_b, b_to_a = hkdf_sha256_triple(secret.key, state.root, _ADD_EPOCH)
+    return root, (*state.links, _link(secret.epoch, a_to_b, b_to_a, state.initiator))
 
 
-def _link(epoch: int, output: bytes, initiator: bool) -> bytes:
-    a_to_b, b_to_a = output[32:64], output[64:96]
+def _link(epoch: int, a_to_b: bytes, b_to_a: bytes, initiator: bool) -> bytes:
     if not initiator:
         a_to_b, b_to_a = b_to_a, a_to_b
     return LINK.pack(epoch, a_to_b, 0, b_to_a, 0)
@@ -157,7 +156,7 @@ def _place(links: tuple[bytes, ...], epoch: int) -> int:
 
 def _chain_step(chain_key: bytes, index: int) -> tuple[bytes, bytes]:
     """(next chain key, key of ``index``)."""
-    return hkdf_sha256_pair(chain_key, index.to_bytes(4, "big") + _NEXT)
+    return hkdf_sha256_pair(chain_key, None, index.to_bytes(4, "big") + _NEXT)
 
 
 def _encode(message: Message, index: int) -> bytes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from lokket.crypto.entropy import Entropy
-from lokket.crypto.primitives import aes_cbc_decrypt, aes_cbc_encrypt, equal, hkdf_sha256, hmac_sha256
+from lokket.crypto.primitives import aes_cbc_decrypt, aes_cbc_encrypt, equal, hkdf_sha256_triple, hmac_sha256
 from lokket.errors import DecryptionFailed
 from lokket.protocol.pairwise import double_ratchet, spqr
 from lokket.protocol.pairwise.double_ratchet import DoubleRatchet
@@ -33,15 +33,15 @@ def encrypt(
     double, pq = state
     pq, pq_ratchet, pq_key = spqr.send(pq, entropy)
     sent = double_ratchet.send(double)
-    keys = hkdf_sha256(sent.seed, salt=pq_key, info=_INFO, length=80)
+    cipher_key, mac_key, iv = hkdf_sha256_triple(sent.seed, pq_key, _INFO)
     body = encode_signal_message(
         sent.ratchet_key,
         (sent.counter, sent.previous),
-        aes_cbc_encrypt(keys[:32], keys[64:], plaintext),
+        aes_cbc_encrypt(cipher_key, iv[:16], plaintext),
         pq_ratchet,
         _addresses(parties) if with_addresses else None,
     )
-    return (sent.state, pq), body + _mac(keys[32:64], parties, body)
+    return (sent.state, pq), body + _mac(mac_key, parties, body)
 
 
 def decrypt(
@@ -51,12 +51,12 @@ def decrypt(
     double, pq = state
     double, seed = double_ratchet.receive(double, message.ratchet_key, message.counter, entropy, work)
     pq, pq_key = spqr.receive(pq, message.pq_ratchet, work)
-    keys = hkdf_sha256(seed, salt=pq_key, info=_INFO, length=80)
-    if not equal(_mac(keys[32:64], parties, message.authenticated), message.mac):
+    cipher_key, mac_key, iv = hkdf_sha256_triple(seed, pq_key, _INFO)
+    if not equal(_mac(mac_key, parties, message.authenticated), message.mac):
         raise DecryptionFailed("a message is not authentic", code="bad-mac")
     if message.addresses is not None and message.addresses != _addresses(parties):
         raise DecryptionFailed("a message is addressed to or from another device", code="wrong-address")
-    return (double, pq), aes_cbc_decrypt(keys[:32], keys[64:], message.ciphertext)
+    return (double, pq), aes_cbc_decrypt(cipher_key, iv[:16], message.ciphertext)
 
 
 def _mac(key: bytes, parties: Parties, body: bytes) -> bytes:
