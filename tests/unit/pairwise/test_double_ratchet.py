@@ -137,6 +137,10 @@ def test_two_steps_without_sending_between() -> None:
 def test_a_spent_sending_chain_is_an_error_of_ours() -> None:
     alice, _, _ = both("spent")
     sent = double_ratchet.send(alice).state
-    spent = DoubleRatchet(sent.root, sent.own, sent.chain_key, 1 << 32, sent.previous, sent.receiving)
+    last, spent = (
+        DoubleRatchet(sent.root, sent.own, sent.chain_key, index, sent.previous, sent.receiving)
+        for index in ((1 << 32) - 2, (1 << 32) - 1)
+    )
+    assert double_ratchet.send(last).state.index == (1 << 32) - 1  # what a record can hold
     with refusal(LocalError):
         double_ratchet.send(spent)

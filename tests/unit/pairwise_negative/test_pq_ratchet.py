@@ -77,6 +77,20 @@ def test_an_index_too_far_ahead_costs_no_step(index: int) -> None:
 
 
 @pytest.mark.attack(20)
+def test_the_end_of_a_chain_is_a_refusal_too() -> None:
+    """An index that no chain can store, though it is not far ahead."""
+    _, bob = sides()
+    epoch, send_key, send_index, receive_key, _ = spqr.LINK.unpack(bob.links[0])
+    near = spqr.LINK.pack(epoch, send_key, send_index, receive_key, 2**32 - 2)
+    bob = spqr.Spqr(bob.braid, bob.next_chunk, bob.root, bob.initiator, (near,))
+    spqr.receive(bob, message(index=2**32 - 1), Work())
+    work = Work()
+    with pytest.raises(DecryptionFailed):
+        spqr.receive(bob, message(index=2**32), work)
+    assert work.chain_steps == 0
+
+
+@pytest.mark.attack(20)
 def test_skipped_keys_are_bounded_and_the_oldest_go() -> None:
     alice, bob = sides()
     entropy = SeededEntropy("skips")

@@ -44,6 +44,21 @@ def kept(state: DoubleRatchet) -> int:
     return sum(len(chain) - double_ratchet.CHAIN.size for chain in state.receiving) // 36
 
 
+@pytest.mark.attack(20)
+def test_the_end_of_a_chain_is_a_refusal_too() -> None:
+    """A chain driven close to its end takes the last counter whose successor can be stored, and no other."""
+    alice, bob = sides()
+    alice, sent = sends(alice, 1)
+    bob = receive(bob, sent[0])
+    near = double_ratchet.CHAIN.pack(sent[0].ratchet_key, bytes(32), 2**32 - 2)
+    bob = DoubleRatchet(bob.root, bob.own, b"", 0, 0, (near,))
+    double_ratchet.receive(bob, sent[0].ratchet_key, 2**32 - 2, ENTROPY, Work())
+    work = Work()
+    with pytest.raises(DecryptionFailed):
+        double_ratchet.receive(bob, sent[0].ratchet_key, 2**32 - 1, ENTROPY, work)
+    assert work.chain_steps == 0
+
+
 @pytest.mark.attack(20, 21)
 @pytest.mark.parametrize("counter", [limits.SKIP_AHEAD_MAX + 1, 2**31, 2**32 - 1])
 def test_a_counter_too_far_ahead_costs_nothing(counter: int) -> None:

@@ -25,7 +25,7 @@ from lokket.protocol.pairwise.value import value
 from lokket.protocol.pairwise.work import Work
 
 _ROOT_INFO: Final = b"WhisperRatchet"
-_COUNTER_MAX: Final = (1 << 32) - 1
+_COUNTER_MAX: Final = (1 << 32) - 1  # of no message: the index after it must be stored, too
 
 CHAIN: Final = Struct(">32s32sI")
 """A receiving chain is kept packed, as it is stored: the remote ratchet key, the chain key, the index of
@@ -69,7 +69,7 @@ def send(state: DoubleRatchet) -> Sent:
     if not state.chain_key:
         state = _finish_step(state)
     index, own = state.index, state.own
-    if index > _COUNTER_MAX:
+    if index >= _COUNTER_MAX:
         raise LocalError("a sending chain is used up; begin a new session")
     chain_key, seed = _chain_step(state.chain_key)
     after = DoubleRatchet(state.root, own, chain_key, index + 1, state.previous, state.receiving)
@@ -110,7 +110,7 @@ def _take_seed(chain: bytes, counter: int, work: Work) -> tuple[bytes, bytes, bo
         if found is None:
             raise DuplicateMessage("a message key was used before")
         return chain[: CHAIN.size] + found[0], found[1], False
-    if counter - index > SKIP_AHEAD_MAX:
+    if counter - index > SKIP_AHEAD_MAX or counter >= _COUNTER_MAX:
         raise DecryptionFailed("a message is too far ahead", code="too-far-ahead")
     work.chain_steps += counter - index + 1
     if counter == index:  # the next in order: nothing is skipped

@@ -106,7 +106,7 @@ def _take_key(link: bytes, index: int, work: Work) -> tuple[bytes, bytes, bool]:
             # No duplicate yet: the message may be another session's. The Double Ratchet tells, by its key.
             raise DecryptionFailed("a post-quantum key is gone", code="pq-key-gone")
         return link[: LINK.size] + found[0], found[1], False
-    if index - last > SKIP_AHEAD_MAX + 1:
+    if index - last > SKIP_AHEAD_MAX + 1 or index > _INDEX_MAX:
         raise DecryptionFailed("a message is too far ahead", code="too-far-ahead")
     work.chain_steps += index - last
     if index == last + 1:  # the next in order: nothing is skipped
