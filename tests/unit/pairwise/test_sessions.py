@@ -370,3 +370,12 @@ def test_a_record_says_what_it_lacks() -> None:
         with refusal(LocalError):
             read()
     assert SessionRecord.decode(empty.encode()).encode() == empty.encode()
+
+
+@pytest.mark.parametrize("registration_id", [-1, 1 << 14])
+def test_a_registration_id_that_peers_would_refuse(registration_id: int) -> None:
+    """Ours to notice: the peer could only drop every first message."""
+    local = Device("alice").local
+    assert replace(local, registration_id=(1 << 14) - 1).registration_id == 0x3FFF
+    with refusal(LocalError):
+        replace(local, registration_id=registration_id)

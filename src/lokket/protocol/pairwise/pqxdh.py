@@ -19,7 +19,7 @@ from lokket.crypto.entropy import Entropy
 from lokket.crypto.keys import MLKEMKeyPair, X25519KeyPair, check_x25519_encoding, check_x25519_public
 from lokket.crypto.primitives import hkdf_sha256_triple, sha256, shake256
 from lokket.crypto.xeddsa import KEY_TYPE, IdentityKeyPair, check_identity_key, verify_xeddsa
-from lokket.errors import DecodeError, DecryptionFailed, KeyRefused
+from lokket.errors import DecodeError, DecryptionFailed, KeyRefused, LocalError
 from lokket.protocol.pairwise.messages import (
     KEM_BYTES,
     KEM_TYPE,
@@ -36,12 +36,19 @@ _DISCONTINUITY: Final = b"\xff" * 32
 
 @dataclass(slots=True)
 class LocalDevice:
-    """Our side: identity, 14-bit registration id, address; whether prekey messages must carry addresses."""
+    """Our side: identity, 14-bit registration id, address; whether prekey messages must carry addresses.
+
+    LocalError: the registration id has more than 14 bits, and our first messages would be refused for it.
+    """
 
     identity: IdentityKeyPair
     registration_id: int
     address: Address
     require_addresses: bool = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.registration_id <= REGISTRATION_MAX:
+            raise LocalError("a registration id has 14 bits")
 
 
 @dataclass(frozen=True, slots=True)
