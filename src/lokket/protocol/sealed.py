@@ -18,7 +18,7 @@ sender from the relay's eyes only: times, sizes and who answers whom still speak
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final
 
@@ -194,7 +194,13 @@ class Share:
 
     service_id: bytes  # 16
     devices: tuple[tuple[int, int], ...]
-    body: bytes  # version 2
+    own: bytes  # 48, for this account alone; none if it was left out
+    common: bytes = field(repr=False)  # one object for all shares: a thousand copies would be 300 MB
+
+    @property
+    def body(self) -> bytes:
+        """Version 2, made when asked for; empty for an account that was left out."""
+        return b"".join((_V2, self.own, self.common)) if self.devices else b""
 
 
 # --- out ---
@@ -266,10 +272,7 @@ def split(sent: bytes) -> tuple[Share, ...]:
     if len(rest) < 32 + _TAG_BYTES:
         raise DecodeError("a message to many is cut short")
     _check_distinct(found)
-    return tuple(
-        Share(account, devices, b"".join((_V2, share, rest)) if devices else b"")
-        for account, devices, share in found
-    )
+    return tuple(Share(account, devices, share, rest) for account, devices, share in found)
 
 
 def _check_distinct(found: Sequence[tuple[bytes, tuple[tuple[int, int], ...], bytes]]) -> None:

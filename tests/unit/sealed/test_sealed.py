@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -367,6 +368,21 @@ def test_what_is_sent_has_a_longest_length_and_a_shortest_end() -> None:
         sealed.split(good + bytes(47))
     with pytest.raises(DecodeError):
         sealed.split(good + bytes(limits.SEALED_MESSAGE_MAX_BYTES))
+
+
+def test_shares_hold_one_ciphertext_together() -> None:
+    """The longest message to the most recipients is 384 kB; a body for each at once would be 325 MB."""
+    count = limits.SEALED_RECIPIENTS_MAX
+    ones = b"".join(b"\x00" + number.to_bytes(16, "big") + b"\x01\x00\x05" + SHARE for number in range(count))
+    head = b"\x23\xe8\x07" + ones
+    sent = head + bytes(limits.SEALED_MESSAGE_MAX_BYTES - len(head))
+    tracemalloc.start()
+    shares = sealed.split(sent)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 * len(sent)
+    assert len(shares) == count
+    assert shares[-1].body == b"\x22" + SHARE + sent[len(head) :]
 
 
 def test_our_own_misuse() -> None:
