@@ -207,10 +207,13 @@ class Share:
 
 
 def seal(content: Content, sender: IdentityKeyPair, recipient: bytes, entropy: Entropy) -> bytes:
-    """Version 2, for the 33-byte identity key ``recipient``. Draws 32. KeyRefused: that key."""
+    """Version 2, for the 33-byte identity key ``recipient``. Draws 32. KeyRefused: that key.
+
+    LocalError: the certificate is of another identity than ``sender``, or the content is too long.
+    """
     ephemeral, seed, ciphertext = _encrypt(content, sender, entropy)
     share = _share(ephemeral, seed, sender, recipient)
-    return b"".join((_V2, share, ephemeral.public, ciphertext))
+    return _bounded(b"".join((_V2, share, ephemeral.public, ciphertext)))
 
 
 def seal_to_many(
@@ -223,9 +226,15 @@ def seal_to_many(
     """What a relay takes apart: one ciphertext, and 65 bytes and more for each recipient. Draws 32.
 
     ``excluded`` names accounts (16 B) of the group that get nothing. KeyRefused: a recipient's key.
+    LocalError: what no relay would split (nobody or too many, somebody twice, too long), or as ``seal``.
     """
     if not recipients or len(recipients) + len(excluded) > SEALED_RECIPIENTS_MAX:
         raise LocalError("a message to many has at least one recipient and a bounded number")
+    if any(len(account) != 16 for account in excluded):
+        raise LocalError("an account that is left out is named by 16 bytes")
+    devices = [(recipient.service_id, recipient.devices) for recipient in recipients]
+    if _names_twice(devices + [(account, ()) for account in excluded]):
+        raise LocalError("a message to many names a recipient twice")
     ephemeral, seed, ciphertext = _encrypt(content, sender, entropy)
     parts = [_TO_MANY, varint(len(recipients) + len(excluded))]
     for recipient in recipients:
@@ -233,11 +242,11 @@ def seal_to_many(
         parts.append(_share(ephemeral, seed, sender, recipient.identity_key))
     for account in excluded:
         parts += (_ACI, account, b"\x00")
-    return b"".join((*parts, ephemeral.public, ciphertext))
+    return _bounded(b"".join((*parts, ephemeral.public, ciphertext)))
 
 
 def seal_v1(content: Content, sender: IdentityKeyPair, recipient: bytes, entropy: Entropy) -> bytes:
-    """Version 1, which libsignal uses for pairwise messages. Draws 32. KeyRefused: the recipient's key."""
+    """Version 1, which libsignal uses for pairwise messages. Draws 32. Refuses as ``seal`` does."""
     _check_sender(content, sender)
     check_identity_key(recipient)
     ephemeral = X25519KeyPair(entropy.draw(32))
@@ -245,7 +254,14 @@ def seal_v1(content: Content, sender: IdentityKeyPair, recipient: bytes, entropy
     chain, keys = _v1_ephemeral(recipient, public, ephemeral.exchange(recipient[1:]))
     static = _v1_box(keys, sender.public)
     boxed = _v1_box(_v1_static(chain, static, sender.exchange(recipient[1:])), content.encode())
-    return _V1 + protobuf.encode(((1, public), (2, static), (3, boxed)))
+    return _bounded(_V1 + protobuf.encode(((1, public), (2, static), (3, boxed))))
+
+
+def _bounded(sealed: bytes) -> bytes:
+    """What everybody refuses to open is not sent."""
+    if len(sealed) > SEALED_MESSAGE_MAX_BYTES:
+        raise LocalError("a sealed message is too long")
+    return sealed
 
 
 # --- between ---
@@ -271,18 +287,20 @@ def split(sent: bytes) -> tuple[Share, ...]:
     rest = sent[position:]
     if len(rest) < 32 + _TAG_BYTES:
         raise DecodeError("a message to many is cut short")
-    _check_distinct(found)
+    if _names_twice([(account, devices) for account, devices, _ in found]):
+        raise DecodeError("a message to many names a recipient twice")
     return tuple(Share(account, devices, share, rest) for account, devices, share in found)
 
 
-def _check_distinct(found: Sequence[tuple[bytes, tuple[tuple[int, int], ...], bytes]]) -> None:
-    """One share for a device: else two recipients could be told apart by what they are given."""
+def _names_twice(named: Sequence[tuple[bytes, tuple[tuple[int, int], ...]]]) -> bool:
+    """More than one share for a device: two recipients could be told apart by what they are given."""
     seen: set[tuple[bytes, int]] = set()
-    for account, devices, _ in found:
+    for account, devices in named:
         for device in [number for number, _ in devices] or [0]:
             if (account, device) in seen:
-                raise DecodeError("a message to many names a recipient twice")
+                return True
             seen.add((account, device))
+    return False
 
 
 # --- in ---

@@ -401,6 +401,15 @@ def test_our_own_misuse() -> None:
         )
     with pytest.raises(LocalError):
         sealed.seal_to_many(content, IdentityKeyPair(b"\x09" * 32), [someone], alice.entropy)
+    twice = Recipient(bytes(16), someone.identity_key, ((1, 1), (1, 2)))
+    for recipients, excluded in (
+        ([someone], (bytes(15),)),
+        ([someone], (b"x" * 16,) * 2),
+        ([someone, someone], ()),
+        ([twice], ()),
+    ):
+        with pytest.raises(LocalError):
+            sealed.seal_to_many(content, alice.identity, recipients, alice.entropy, excluded)
     for account, devices in (
         (bytes(15), ((1, 1),)),
         (bytes(16), ()),
@@ -410,3 +419,24 @@ def test_our_own_misuse() -> None:
     ):
         with pytest.raises(LocalError):
             Recipient(account, someone.identity_key, devices)
+
+
+def test_what_nobody_would_open_is_not_sealed() -> None:
+    """The longest that is sealed opens; one byte more is our own error."""
+    alice, bob = Device("alice"), Device("bob")
+    someone = Recipient(bob.address.service_id, bob.identity.public, ((1, 1),))
+    ways: list[Callable[[Content], bytes]] = [
+        lambda content: sealed.seal(content, alice.identity, bob.identity.public, alice.entropy),
+        lambda content: sealed.seal_v1(content, alice.identity, bob.identity.public, alice.entropy),
+        lambda content: sealed.seal_to_many(content, alice.identity, [someone], alice.entropy),
+    ]
+    for way in ways:
+        spare = limits.SEALED_MESSAGE_MAX_BYTES - 100_000
+        content = Content(ContentKind.SENDER_KEY, certificate(alice), bytes(spare))
+        room = spare + limits.SEALED_MESSAGE_MAX_BYTES - len(way(content))
+        longest = way(replace(content, body=bytes(room)))
+        assert len(longest) == limits.SEALED_MESSAGE_MAX_BYTES
+        body = sealed.split(longest)[0].body if longest[:1] == b"\x23" else longest
+        assert len(sealed.open_sealed(body, bob.identity).content.body) == room
+        with pytest.raises(LocalError):
+            way(replace(content, body=bytes(room + 1)))
