@@ -21,7 +21,7 @@ from typing import Final
 from lokket.codec import protobuf
 from lokket.codec.protobuf import BYTES, FIXED64, VARINT
 from lokket.crypto.xeddsa import SIGNATURE_BYTES, IdentityKeyPair, check_identity_key, verify_xeddsa
-from lokket.errors import DecodeError, LocalError, SignatureRefused
+from lokket.errors import DecodeError, KeyRefused, LocalError, SignatureRefused
 from lokket.limits import CERTIFICATE_MAX_BYTES, CLOCK_SKEW_S, E164_MAX_CHARS
 from lokket.protocol.pairwise import Address
 
@@ -150,7 +150,11 @@ def check_certificate(
     3. That server's key signed the sender certificate.
     4. It expires not before ``now_ms``, give or take CLOCK_SKEW_S: the time at which the relay took the
        message, where that is known.
+
+    LocalError: a trust root that is no identity key.
     """
+    if not all(map(_is_identity_key, trust_roots)):
+        raise LocalError("a trust root is no identity key of 33 bytes")
     server = certificate.server
     if server.key_id in revoked:
         raise SignatureRefused("a server certificate is revoked", code="certificate-revoked")
@@ -161,8 +165,15 @@ def check_certificate(
         raise SignatureRefused("a sender certificate has expired", code="certificate-expired")
 
 
+def _is_identity_key(root: bytes) -> bool:
+    try:
+        check_identity_key(root)
+    except KeyRefused:
+        return False
+    return True
+
+
 def _verifies(root: bytes, signature: bytes, signed: bytes) -> bool:
-    check_identity_key(root)
     try:
         verify_xeddsa(root, signature, signed)
     except SignatureRefused:

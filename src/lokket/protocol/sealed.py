@@ -324,7 +324,7 @@ def open_sealed(sealed: bytes, identity: IdentityKeyPair) -> Opened:
 def check(
     opened: Opened, trust_roots: Collection[bytes], now_ms: int, revoked: Collection[int] = ()
 ) -> Verified:
-    """``certificates.check_certificate`` on its certificate. SignatureRefused."""
+    """``certificates.check_certificate`` on its certificate. SignatureRefused, LocalError."""
     check_certificate(opened.content.certificate, trust_roots, now_ms, revoked)
     return Verified(opened.content)
 

@@ -81,8 +81,14 @@ def test_no_root_that_we_trust() -> None:
             check(GOOD.encode(), trust_roots=roots)
         assert refused.value.code == "unknown-server"
     check(GOOD.encode(), trust_roots=(ALICE.identity.public, ROOT.public))
-    with pytest.raises(KeyRefused):
-        check(GOOD.encode(), trust_roots=(b"\x05" + bytes(32),))
+
+
+@pytest.mark.parametrize("root", [b"\x05" + bytes(32), b"\x05" + bytes(31), b""])
+def test_a_trust_root_that_is_no_key_is_our_own_error(root: bytes) -> None:
+    """Wherever it stands in the list: else it would be noticed only when the roots before it fail."""
+    for roots in ((root,), (ROOT.public, root), (root, ROOT.public)):
+        with pytest.raises(LocalError):
+            check(GOOD.encode(), trust_roots=roots)
 
 
 def test_a_server_that_no_root_vouches_for() -> None:
