@@ -52,6 +52,10 @@ class DecryptionFailed(RemoteError):
 
 
 class DuplicateMessage(RemoteError):
-    """A ciphertext whose message key was used before: already delivered, nothing to show."""
+    """A ciphertext whose message key is gone: nearly always one that was delivered before.
+
+    It may also be a late message whose key was dropped for the bounds in ``limits``, or, in a session, a
+    forgery under a number that was used: the number is looked up before the MAC is checked.
+    """
 
     code = "duplicate"

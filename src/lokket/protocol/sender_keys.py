@@ -204,7 +204,8 @@ def decrypt(record: SenderKeys, message: bytes, work: Work | None = None) -> tup
     """(record to store, plaintext). A refusal returns nothing, so the old record stays good.
 
     DecodeError: no sender key message. DecryptionFailed: of an unknown chain, or too far ahead.
-    SignatureRefused: not its sender's. DuplicateMessage: its key was used. ``work`` is counted up.
+    SignatureRefused: not its sender's. DuplicateMessage: its key was used, or dropped for
+    SKIPPED_KEYS_MAX. ``work`` is counted up.
     """
     decoded = decode_message(message)
     if decoded.distribution != record.distribution:

@@ -81,7 +81,7 @@ def receive(
 ) -> tuple[DoubleRatchet, bytes]:
     """(state, message seed) for message ``counter`` under the 32-byte ``ratchet_key``.
 
-    DuplicateMessage: its key was used. DecryptionFailed: too far ahead, or its chain or key is gone.
+    DuplicateMessage: its key was used, or dropped for SKIPPED_KEYS_MAX. DecryptionFailed: too far ahead.
     KeyRefused: the ratchet key. Draws 32 for a new ratchet key.
     """
     place = len(state.receiving) - 1

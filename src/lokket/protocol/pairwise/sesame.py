@@ -138,7 +138,8 @@ def decrypt(  # noqa: PLR0917
     """The plaintext, the record to store, and the prekeys to delete with it.
 
     RemoteError (DecryptionFailed, DuplicateMessage, DecodeError, KeyRefused) with a ``code``: nothing
-    changed, the old record stays good. LocalError: ``record`` is not of ``remote``. ``work`` is counted up.
+    changed, the old record stays good. LocalError: ``record`` is not of ``remote``, or was stored damaged.
+    ``work`` is counted up.
     """
     if record is not None:
         _check_remote(record, remote)
