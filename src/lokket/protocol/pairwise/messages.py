@@ -224,7 +224,11 @@ def decode_prekey_message(body: bytes) -> PreKeyMessage:
 
 @dataclass(frozen=True, slots=True)
 class PreKeyMessageInfo:
-    """What a prekey message says about itself before anything is verified."""
+    """What a prekey message says about itself before anything is verified.
+
+    ``first_message_id`` is that of all prekey messages of one session and of no other: who keeps it takes no
+    replay (PQXDH section 4.2) for a new session where no one-time key is needed.
+    """
 
     registration_id: int
     identity_key: bytes  # 33
