@@ -26,7 +26,10 @@ SIGNATURE_BYTES: Final = 64
 
 
 class IdentityKeyPair:
-    """A device's long-term identity, from a 32-byte Ed25519 seed: signs by XEdDSA, exchanges by X25519."""
+    """A device's long-term identity, from a 32-byte Ed25519 seed: signs by XEdDSA, exchanges by X25519.
+
+    An X25519 scalar, as libsignal stores it, is no such seed: it gives another identity, and no error.
+    """
 
     def __init__(self, seed: bytes) -> None:
         self.seed = seed
