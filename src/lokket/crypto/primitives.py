@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Callable
 from hashlib import sha256 as _sha256
 
 from cryptography.exceptions import InvalidTag
@@ -118,18 +119,39 @@ def aes_cbc_decrypt(key: bytes, iv: bytes, ciphertext: bytes) -> bytes:
 
 
 def _cbc(key: bytes, iv: bytes) -> Cipher[modes.CBC]:
-    """A ``Cipher`` without constructors, whose checks of types cost what the encryption does.
-
-    ValueError: a key of other than 32 bytes, an IV of other than 16.
-    """
+    """ValueError: a key of other than 32 bytes, an IV of other than 16."""
     if len(key) != _KEY_BYTES or len(iv) != _IV_BYTES:
         raise ValueError("AES-256-CBC takes a key of 32 bytes and an IV of 16")
+    return _make_cbc(key, iv)
+
+
+def _usual_cbc(key: bytes, iv: bytes) -> Cipher[modes.CBC]:
+    return Cipher(algorithms.AES256(key), modes.CBC(iv))
+
+
+def _quick_cbc(key: bytes, iv: bytes) -> Cipher[modes.CBC]:
+    """Without constructors, whose checks of types cost what the encryption does."""
     algorithm = object.__new__(algorithms.AES256)
     algorithm.key = key
     cipher: Cipher[modes.CBC] = object.__new__(Cipher)
     cipher.algorithm = algorithm
     cipher.mode = modes.CBC(iv)
     return cipher
+
+
+def _choose_cbc() -> Callable[[bytes, bytes], Cipher[modes.CBC]]:
+    """The quick way relies on how ``cryptography`` is made inside: not where a release has changed that."""
+    key, block = bytes(range(32)), bytes(range(16))
+    try:
+        quick, usual = _quick_cbc(key, block), _usual_cbc(key, block)
+        sealed = usual.encryptor().update(block)
+        works = quick.encryptor().update(block) == sealed and quick.decryptor().update(sealed) == block
+    except Exception:  # whatever it is then
+        works = False
+    return _quick_cbc if works else _usual_cbc
+
+
+_make_cbc = _choose_cbc()
 
 
 def aes_ctr(key: bytes, data: bytes) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from collections.abc import Callable
 
 import pytest
 from cryptography.hazmat.primitives import padding
@@ -114,3 +115,26 @@ def test_cbc_takes_one_size_of_key_and_iv(key_bytes: int, iv_bytes: int) -> None
     for one in (primitives.aes_cbc_encrypt, primitives.aes_cbc_decrypt):
         with pytest.raises(ValueError, match="32 bytes and an IV of 16"):
             one(bytes(key_bytes), bytes(iv_bytes), bytes(16))
+
+
+def _broken(key: bytes, iv: bytes) -> Cipher[modes.CBC]:
+    raise AttributeError("'AES256' object has no attribute 'key'")
+
+
+def _wrong(key: bytes, iv: bytes) -> Cipher[modes.CBC]:
+    return primitives._usual_cbc(bytes(32), iv)
+
+
+@pytest.mark.parametrize("changed", [_broken, _wrong])
+def test_cbc_survives_another_inside_of_cryptography(
+    monkeypatch: pytest.MonkeyPatch, changed: Callable[[bytes, bytes], Cipher[modes.CBC]]
+) -> None:
+    """The quick way is chosen here and now; where it fails or gives something else, the usual one is."""
+    key, iv = b"k" * 32, b"i" * 16
+    assert primitives._make_cbc is primitives._choose_cbc() is primitives._quick_cbc
+    expected = primitives.aes_cbc_encrypt(key, iv, b"text")
+    monkeypatch.setattr(primitives, "_quick_cbc", changed)
+    monkeypatch.setattr(primitives, "_make_cbc", primitives._choose_cbc())
+    assert primitives._make_cbc is primitives._usual_cbc
+    assert primitives.aes_cbc_encrypt(key, iv, b"text") == expected
+    assert primitives.aes_cbc_decrypt(key, iv, expected) == b"text"
