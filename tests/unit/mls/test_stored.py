@@ -109,6 +109,20 @@ def test_a_pending_commit_survives() -> None:
     assert carol.group.epoch == 1
 
 
+@pytest.mark.parametrize("staying", [[3], [15], [28, 30]])
+def test_a_group_that_shrank_to_its_last_leaves_loads(staying: list[int]) -> None:
+    """A tree is cut on its right side alone: who stays there stays far out, with blanks before."""
+    people = crowd([f"{number}" for number in range(max(staying) + 1)])
+    stays = [people[at] for at in staying]
+    table = Table(stays[0])
+    sent = stays[0].commit(*(mls.Remove(at) for at in range(len(people)) if at not in staying))
+    for one in stays[1:]:
+        one.take(sent.commit)
+    table.check()
+    agree(stays)
+    talk(stays)
+
+
 @pytest.mark.parametrize("suite", [1, mls.POST_QUANTUM_ID])
 def test_a_commit_of_a_large_group_writes_little(suite: int) -> None:
     """At 1,000 leaves of a tree that is warm: below 20 kB (here 128, and the depth is reckoned)."""
@@ -139,6 +153,9 @@ def test_what_is_no_group_is_refused() -> None:
     for missing in (b"h", b"n\x00\x00\x00\x00"):
         with pytest.raises(RemoteError):
             mls.Group.from_rows({key: rows[key] for key in rows if key != missing}, alice.settings)
+    far = b"n" + (2**32 - 2).to_bytes(4, "big")  # refused before room for it is made
+    with pytest.raises(RemoteError, match="larger"):
+        mls.Group.from_rows({**rows, far: rows[b"n\x00\x00\x00\x00"]}, alice.settings)
     suites = {number: suite for number, suite in mls.SUITES.items() if number != 1}
     with pytest.raises(RemoteError):
         mls.Group.decode(data, replace(alice.settings, suites=suites))

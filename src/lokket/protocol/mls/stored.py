@@ -20,7 +20,7 @@ from typing import Final
 from lokket.codec import tls
 from lokket.crypto.kem import KEMKeyPair
 from lokket.errors import DecodeError, LocalError
-from lokket.protocol.mls import tree_math
+from lokket.limits import MLS_LEAVES_MAX
 from lokket.protocol.mls.group_state import Epoch, GroupState, OwnKeys, PastEpoch, Pending
 from lokket.protocol.mls.key_schedule import EpochSecrets
 from lokket.protocol.mls.messages import Sender
@@ -377,8 +377,8 @@ def _load_tree(given: Mapping[bytes, bytes]) -> RatchetTree:
     if not found:
         raise DecodeError("a stored group has no tree")
     size = max(found) + 1
-    if size > 4 * len(found) * tree_math.leaf_count(2 * len(found) - 1) + 1:
-        raise DecodeError("a stored tree is mostly blank")
+    if size >= 2 * MLS_LEAVES_MAX:
+        raise DecodeError("a stored tree is larger than we carry")
     return RatchetTree.from_nodes(tuple(found.get(index) for index in range(size)))
 
 
