@@ -359,6 +359,22 @@ def test_a_successor_that_is_not_what_was_said() -> None:
         bob.join(sent.welcome, origin=bob.group)
 
 
+def test_a_group_that_ended_is_not_brought_back() -> None:
+    """Whoever took a commit after the ReInit would be out of the epoch from which the successor comes."""
+    _, bob, carol = people = crowd(["alice", "bob", "carol"])
+    ended(people, mls.ReInit(b"after", MLS10, 1, ()))
+    traitor, before = mls.Group(replace(carol.group._state, reinit=None)), bob.group
+    for message in (
+        traitor.commit(NOW_S, carol.entropy)[1].commit,
+        traitor.propose(mls.Remove(0), NOW_S, carol.entropy)[1],
+        mls.join_by_commit(traitor.group_info(), Client("dave").identity, carol.settings, carol.entropy)[1],
+    ):
+        with refused("12.4.2-5"):
+            bob.take(message)
+    assert bob.group is before
+    bob.join(succeeded(people).welcome, origin=bob.group)
+
+
 def test_a_successor_without_a_member() -> None:
     people = crowd(["alice", "bob", "carol"])
     ended(people, mls.ReInit(b"after", MLS10, 1, ()))

@@ -75,6 +75,7 @@ RIGHT_EPOCH: Final = Rule("6.1-3", "a message is of this epoch, or application d
 EPOCH_BEGUN: Final = Rule("6.1-4", "a message is of no epoch that begins later: keep it until then")
 COMMIT_SENDER: Final = Rule("12.4.2-3", "a member or a new member commits")
 COMMIT_TAG: Final = Rule("12.4.2-4", "a commit's confirmation tag is that of the epoch which it begins")
+GROUP_OVER: Final = Rule("12.4.2-5", "a group that a ReInit ended has no more proposals and commits")
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +228,7 @@ def _ground(state: GroupState) -> Ground:
 
 
 def _handle_proposal(state: GroupState, verified: Verified) -> tuple[GroupState, ProposalReceived]:
+    GROUP_OVER.require(state.reinit is None)
     content = verified.content
     proposal = content.content
     assert not isinstance(proposal, ApplicationData | Commit), "dispatched by type"
@@ -282,6 +284,7 @@ def resolve(state: GroupState, commit: Commit, sender: Sender, data: bytes) -> t
 
 
 def _handle_commit(state: GroupState, verified: Verified) -> tuple[GroupState, Staged]:
+    GROUP_OVER.require(state.reinit is None)
     content = verified.content
     commit, sender = content.content, content.sender
     assert isinstance(commit, Commit), "dispatched by type"
