@@ -306,6 +306,18 @@ def test_an_origin_key_with_no_origin(monkeypatch: pytest.MonkeyPatch) -> None:
         mls.join_group(sent.welcome or b"", bob.packages, knowing)
 
 
+def test_a_group_that_only_has_the_successors_name() -> None:
+    """Anyone can found a group of that id: whoever names the origin joins none that does not come from it."""
+    people = crowd(["alice", "bob"])
+    ended(people, mls.ReInit(b"after", MLS10, 1, ()))
+    bob, mallory = people[1], Client("mallory")
+    mallory.create(b"after")
+    sent = mallory.commit(add(bob.package()))
+    with refused("11-2"):
+        bob.join(sent.welcome, origin=bob.group)
+    bob.join(succeeded(people).welcome, origin=bob.group)
+
+
 def test_a_branch_with_a_stranger() -> None:
     people = crowd(["alice", "bob"])
     sent = founded([*people, Client("stranger")])

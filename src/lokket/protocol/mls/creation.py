@@ -21,6 +21,7 @@ from lokket.protocol.mls.transition import ask, begin, sender_changes
 from lokket.protocol.mls.validation import check_one_of_a_type, check_support
 
 ORIGIN_GIVEN: Final = Rule("11-1", "who joins a group that comes from another was in that other")
+ORIGIN_NAMED: Final = Rule("11-2", "a group that is to come from another says so by a key of that other")
 REINIT_AS_SAID: Final = Rule("11.2-1", "a group after a ReInit has the id, suite and extensions it named")
 REINIT_EXPECTED: Final = Rule("11.2-2", "a reinit key is of the last epoch of a group that ended")
 REINIT_MEMBERS: Final = Rule("11.2-3", "every member of the group before is in the group after a ReInit")

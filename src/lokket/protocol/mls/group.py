@@ -319,13 +319,15 @@ def join_group(
 ) -> tuple[Group, OwnKeyPackage]:
     """(group, the key package that was used: delete it, unless a last resort), from a Welcome (12.4.3.1).
 
-    ``ratchet_tree`` where it came beside the Welcome; ``origin`` is the group that this one follows or
-    branches off; ``in_use`` are ids of groups that we are in. RemoteError: refused, see docs/mls.md.
+    ``ratchet_tree`` where it came beside the Welcome; ``origin`` is the group that this one must follow or
+    branch off; ``in_use`` are ids of groups that we are in. RemoteError: refused, see docs/mls.md.
     """
     before = None if origin is None else origin._state
     invitation = welcoming.open_welcome(welcome, own, settings, before)
     state = welcoming.join(invitation, settings, ratchet_tree, in_use)
-    for psk in welcoming.origins(invitation.secrets.psks):
+    origins = welcoming.origins(invitation.secrets.psks)
+    creation.ORIGIN_NAMED.require(before is None or bool(origins))
+    for psk in origins:
         creation.check_origin(before, state, psk)
     return Group(state), invitation.own
 
