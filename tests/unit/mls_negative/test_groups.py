@@ -587,6 +587,17 @@ def test_an_external_commit_of_a_member_that_keeps_its_place() -> None:
     refuses(bob, message, "6.1-3")
 
 
+def test_a_member_that_comes_back_with_its_old_encryption_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its leaf is held to what an Update of the removed leaf would be, which renews the key."""
+    alice, bob, carol = three()
+    old = state_of(carol).private[2 * carol.group.leaf_index]
+    with monkeypatch.context() as patch:
+        patch.setattr(mls.CipherSuite, "generate_key_pair", lambda *rest: old)
+        message = external_commit(carol, alice, replaces=carol.group.leaf_index)
+    refuses(bob, message, "12.2-24")
+    bob.take(external_commit(carol, alice, replaces=carol.group.leaf_index))
+
+
 def test_external_commits_that_were_altered() -> None:
     alice, bob, _ = three()
     message = external_commit(Client("dave"), alice)

@@ -29,7 +29,7 @@ from lokket.protocol.mls.proposals import (
 from lokket.protocol.mls.proposed import Proposed
 from lokket.protocol.mls.ratchet_tree import RatchetTree
 from lokket.protocol.mls.rules import Rule
-from lokket.protocol.mls.structs import MLS10, UpdateSource
+from lokket.protocol.mls.structs import MLS10, LeafNode, UpdateSource
 from lokket.protocol.mls.suite import CipherSuite
 from lokket.protocol.mls.validation import Place, check_context_extensions, check_key_package, check_leaf
 
@@ -56,6 +56,7 @@ KNOWN_REFERENCE: Final = Rule("12.2-13", "a reference is to a proposal that we r
 ONE_EXTERNAL_INIT: Final = Rule("12.2-21", "an external commit has one ExternalInit")
 ONE_RESYNC: Final = Rule("12.2-22", "an external commit has one Remove at most")
 EXTERNAL_LIST: Final = Rule("12.2-23", "an external commit has ExternalInit, Remove and keys alone")
+RESYNC_KEY: Final = Rule("12.2-24", "a joiner has another encryption key than the self that it removes")
 
 PATH_PRESENT: Final = Rule("12.4-1", "a commit has a path unless all that it has may go without")
 PATH_SOURCE_KEY: Final = Rule("12.4.2-1", "a path has another leaf key than the leaf before")
@@ -200,6 +201,11 @@ def check_external_list(listed: Sequence[Proposed], ground: Ground) -> None:
     ONE_EXTERNAL_INIT.require(sum(isinstance(one, ExternalInit) for one in proposals) == 1)
     ONE_RESYNC.require(sum(isinstance(one, Remove) for one in proposals) <= 1)
     check_keys_once(proposals)
+
+
+def check_resync(leaf: LeafNode, removed: LeafNode | None) -> None:
+    """12.2-24: as an Update of the removed leaf would have (12.1.2-2)."""
+    RESYNC_KEY.require(removed is None or leaf.encryption_key != removed.encryption_key)
 
 
 # --- section 12.4 ---

@@ -43,6 +43,7 @@ from lokket.protocol.mls.proposal_rules import (
     check_path_leaf,
     check_path_present,
     check_proposal,
+    check_resync,
 )
 from lokket.protocol.mls.proposals import (
     Add,
@@ -383,6 +384,7 @@ def _merge_path(given: _Staging, tree: RatchetTree, path: UpdatePath, *, externa
         kind = ChangeKind.ADDED
         gone = [one.proposal.removed for one in given.proposals if isinstance(one.proposal, Remove)]
         before = state.tree.leaf(gone[0]) if gone else None  # resync: the leaf that it replaces
+        check_resync(path.leaf_node, before)
     ask(state.settings, [leaf_change(kind, group_id, committer, path.leaf_node, (before, data))])
     state.suite.kem.check_public(path.leaf_node.encryption_key)
     return treekem.merge_path(state.suite, tree, committer, path)
