@@ -10,7 +10,7 @@ import pytest
 
 from lokket.errors import DecodeError, LocalError, RemoteError
 from lokket.protocol import mls
-from lokket.protocol.mls import committing, creation, welcoming
+from lokket.protocol.mls import committing, creation, treekem, welcoming
 from lokket.protocol.mls.messages import GroupInfo, Welcome
 from lokket.protocol.mls.proposals import ResumptionUsage
 from lokket.protocol.mls.ratchet_tree import RatchetTree
@@ -225,6 +225,17 @@ def test_a_welcome_from_which_our_leaf_is_gone(monkeypatch: pytest.MonkeyPatch) 
     real = welcoming.own_leaf_index
     monkeypatch.setattr(welcoming, "own_leaf_index", lambda tree, _: real(tree, leaf))
     with refused("12.4.3.1-8"):
+        dave.join(sent.welcome)
+
+
+def test_a_welcome_without_the_path_secret_that_it_owes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it the newcomer could enter, and would be out with the next path sealed to its parent."""
+    _, _, carol = crowd(["alice", "bob", "carol"])
+    dave = Client("dave")
+    with monkeypatch.context() as patch:
+        patch.setattr(treekem.NewPath, "path_secret_for", lambda *rest: None)
+        sent = carol.commit(add(dave.package()), options=mls.CommitOptions(path=True))
+    with refused("12.4.3.1-14"):
         dave.join(sent.welcome)
 
 

@@ -27,6 +27,9 @@ PATH_PARENT_HASH: Final = Rule("7.5-2", "an UpdatePath's leaf has the parent has
 PATH_KEYS_FRESH: Final = Rule("7.5-3", "no key of an UpdatePath is in the tree already, or in it twice")
 CIPHERTEXT_COUNT: Final = Rule("7.6-1", "a path secret is encrypted once to each node of the resolution")
 PATH_KEYS_MATCH: Final = Rule("7.5-4", "the keys that follow from a path secret are those of the tree")
+KEYS_GIVEN: Final = Rule(
+    "12.4.3.1-14", "a newcomer gets the key of every parent that does not list it as unmerged"
+)
 
 Path = Sequence[tuple[Subtree, Subtree]]  # a filtered direct path, from below, and its copath
 PrivateKeys = Mapping[int, KEMKeyPair]  # by node index: the own leaf and what is known of its direct path
@@ -178,14 +181,18 @@ def private_from_welcome(
     ``leaf`` is (own leaf index, its pair), ``sent`` is (committer's leaf index, path secret or None).
     """
     (own, pair), (committer, secret) = leaf, sent
-    if secret is None:
-        return {2 * own: pair}
-    path = tree.filtered_direct_path(committer)
-    nodes = [entry for entry in path if tree_math.is_in_subtree(2 * own, entry[0].index)]
-    _, pairs, _ = _ladder(suite, nodes, secret)
+    pairs: dict[int, KEMKeyPair] = {}
+    if secret is not None:
+        path = tree.filtered_direct_path(committer)
+        nodes = [entry for entry in path if tree_math.is_in_subtree(2 * own, entry[0].index)]
+        _, pairs, _ = _ladder(suite, nodes, secret)
     for index, derived in pairs.items():
         node = tree.parent(index)
         PATH_KEYS_MATCH.require(node is not None and node.encryption_key == derived.public)
+    for at, _ in tree.way_down(own):
+        parent = at.node
+        if isinstance(parent, ParentNode) and own not in parent.unmerged_leaves:
+            KEYS_GIVEN.require(at.index in pairs)  # else later paths would be sealed to what we lack
     return {**pairs, 2 * own: pair}
 
 
