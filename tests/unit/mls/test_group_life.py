@@ -9,8 +9,9 @@ import pytest
 
 from lokket.errors import DecryptionFailed, DuplicateMessage, LocalError, RemoteError
 from lokket.protocol import mls
-from lokket.protocol.mls import WireFormat
+from lokket.protocol.mls import WireFormat, committing
 from lokket.protocol.mls.structs import MLS10
+from tests.support.entropy import SeededEntropy
 from tests.support.mls import NOW_S, Client, add, agree, anybody, broken, crowd, talk
 
 
@@ -110,6 +111,37 @@ def test_a_commit_leaves_out_what_it_cannot_take() -> None:
     for one in (late, dora):
         one.join(sent.welcome)
     agree([alice, bob, late, dora])
+
+
+def test_many_proposals_that_exclude_each_other_keep_nobody_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each sound by itself, and two of each pair with one encryption key: the list is looked at thrice."""
+    alice, bob, carol = crowd(["alice", "bob", "carol"])
+    newcomers, same = [Client(f"new {number}") for number in range(32)], alice.suite
+    for number, one in enumerate(newcomers):
+        if number % 2:
+            one.entropy = SeededEntropy(f"mls new {number - 1} 1")  # draws what its neighbour drew
+            one.identity = one.new_identity()
+            key = same.generate_signature_key(SeededEntropy(f"another {number}"))
+            one.identity = replace(one.identity, signature=key)
+        bob.group, message = bob.group.propose(add(one.package()), NOW_S, bob.entropy)
+        alice.take(message)
+        carol.take(message)
+    carol.group, message = carol.group.propose_update(NOW_S, carol.entropy)
+    alice.take(message)
+    bob.take(message)
+    looks, real = [], committing.check_together
+    monkeypatch.setattr(committing, "check_together", lambda *rest: (looks.append(rest), real(*rest)))
+    sent = alice.commit(mls.PreSharedKey(alice.group.resumption_psk(alice.entropy)))
+    assert len(looks) == 3
+    staged = bob.take(sent.commit)
+    assert isinstance(staged, mls.StagedCommit)
+    kinds = [type(one.proposal).__name__ for one in staged.proposals]
+    assert kinds == ["Update", *["Add"] * 16, "PreSharedKey"]
+    carol.take(sent.commit)
+    for one in newcomers[::2]:
+        one.settings = replace(one.settings, find_psk=lambda psk: alice.group._state.resumption[1])
+        one.join(sent.welcome)
+    agree([alice, bob, carol, *newcomers[::2]])
 
 
 def test_a_commit_waits_for_the_delivery_service() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Final
 
 from lokket.crypto.entropy import Entropy
 from lokket.errors import LocalError, RemoteError
@@ -26,11 +27,12 @@ from lokket.protocol.mls.messages import (
     WireFormat,
     encode_message,
 )
-from lokket.protocol.mls.proposal_rules import Ground, check_proposal, check_together
+from lokket.protocol.mls.proposal_rules import NOT_A_MEMBER, Ground, check_proposal, check_together
 from lokket.protocol.mls.proposals import (
     Add,
     AnyProposal,
     Commit,
+    ExternalInit,
     GroupContextExtensions,
     PreSharedKey,
     PreSharedKeyID,
@@ -175,23 +177,16 @@ def choose(state: GroupState, now_s: int) -> list[Proposed]:
     leaving = {one.proposal.removed for one in waiting if isinstance(one.proposal, Remove)}
     chosen: dict[object, Proposed] = {}
     for one in waiting:
-        proposal = one.proposal
-        if isinstance(proposal, Remove):
-            if proposal.removed != state.leaf_index:
-                chosen[("leaf", proposal.removed)] = one
-        elif isinstance(proposal, Update):
-            sender = one.sender
-            assert isinstance(sender, Member), "only members update"
-            if sender.leaf_index != state.leaf_index and sender.leaf_index not in leaving:
-                chosen[("leaf", sender.leaf_index)] = one
-        elif isinstance(proposal, Add):
-            chosen.setdefault(("add", proposal.key_package.leaf_node.signature_key), one)
-        elif isinstance(proposal, PreSharedKey):
-            chosen.setdefault(proposal.psk, one)
-        elif isinstance(proposal, GroupContextExtensions):
-            chosen.setdefault("extensions", one)
-        elif isinstance(proposal, ReInit):
-            chosen.setdefault("reinit", one)
+        mark = _mark(one)
+        if isinstance(one.proposal, Remove):
+            if one.proposal.removed != state.leaf_index:
+                chosen[mark] = one
+        elif isinstance(one.proposal, Update):
+            leaf_index = one.sender.leaf_index if isinstance(one.sender, Member) else None
+            if leaf_index != state.leaf_index and leaf_index not in leaving:
+                chosen[mark] = one  # the most recent one
+        elif not isinstance(one.proposal, ExternalInit):
+            chosen.setdefault(mark, one)
     reinit = chosen.pop("reinit", None)
     return list(chosen.values()) if chosen or reinit is None else [reinit]
 
@@ -252,10 +247,14 @@ def _check_together(state: GroupState, proposals: Sequence[Proposed]) -> Applied
     """The group after them, before a path. RemoteError: the list would be refused."""
     check_together(proposals, state.leaf_index, state.tree)
     applied = apply(state.tree, state.context.extensions, proposals)
+    _check_tree(applied)
+    return applied
+
+
+def _check_tree(applied: Applied) -> None:
     for index in (*applied.new_leaves, *(at for at, _ in applied.updated)):
         check_unique(applied.tree, index)
     check_support(applied.tree, applied.extensions)
-    return applied
 
 
 def _fitting(
@@ -263,8 +262,8 @@ def _fitting(
 ) -> tuple[list[Proposed], Applied]:
     """What waits, in front of what is ``given``: all of it, or else what does not make the list a bad one.
 
-    One member's proposal must not keep the others from committing. By halves, since most of it is good.
-    RemoteError: what is given is bad by itself.
+    One member's proposals must not keep the others from committing, nor keep them busy: in a bad list each is
+    tried once. RemoteError: what is given is bad by itself.
     """
     whole = [*waiting, *given]
     try:
@@ -272,11 +271,59 @@ def _fitting(
     except RemoteError:
         if not waiting:
             raise
-    if len(waiting) == 1:
-        return given, _check_together(state, given)
-    half = len(waiting) // 2
-    second, _ = _fitting(state, given, waiting[half:])
-    return _fitting(state, second, waiting[:half])
+    whole = [*_one_by_one(state, given, waiting), *given]
+    return whole, _check_together(state, whole)
+
+
+def _one_by_one(state: GroupState, given: list[Proposed], waiting: list[Proposed]) -> list[Proposed]:
+    """Those that fit on top of what is given and of those before them; first removals, which make room."""
+    trial, marks, kept = _check_together(state, given), {_mark(one) for one in given}, []
+    removed = set(trial.removed)
+    if "reinit" in marks:
+        return []
+    for one in sorted(waiting, key=_turn):
+        if _mark(one) in marks or isinstance(one.proposal, ReInit):
+            continue
+        try:
+            after = apply(trial.tree, trial.extensions, [one])
+            if isinstance(one.proposal, Add):
+                key = one.proposal.key_package.leaf_node.signature_key
+                NOT_A_MEMBER.require(removed.issuperset(state.tree.signing_leaves(key)))
+            _check_tree(after)
+        except RemoteError:
+            continue
+        trial = after
+        removed.update(after.removed)
+        marks.add(_mark(one))
+        kept.append(one)
+    return kept
+
+
+def _mark(one: Proposed) -> object:
+    """What a list has once only: of two proposals with one mark, one at most is committed (section 12.2)."""
+    match one.proposal:
+        case Remove(leaf_index):
+            return "leaf", leaf_index
+        case Update():
+            assert isinstance(one.sender, Member), "only members update"
+            return "leaf", one.sender.leaf_index
+        case Add(key_package):
+            return "add", key_package.leaf_node.signature_key
+        case PreSharedKey(psk):
+            return psk
+        case GroupContextExtensions():
+            return "extensions"
+        case ReInit():
+            return "reinit"
+        case _:
+            return "external init"
+
+
+def _turn(one: Proposed) -> int:
+    return next((at for at, kind in enumerate(_TURNS) if isinstance(one.proposal, kind)), len(_TURNS))
+
+
+_TURNS: Final = (Remove, Update, GroupContextExtensions, Add)
 
 
 def _also(settings: Settings, origin: tuple[PreSharedKeyID, bytes]) -> FindPSK:
