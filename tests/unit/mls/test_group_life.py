@@ -394,6 +394,15 @@ def test_the_application_refuses_a_credential() -> None:
     assert mls.Settings(anybody).grease
 
 
+def test_exported_secrets_have_a_length_that_can_be() -> None:
+    (alice,) = crowd(["alice"])
+    for length in (0, 16, 255 * 32):
+        assert len(alice.group.export(b"label", b"context", length)) == length
+    for length in (-1, 255 * 32 + 1, 1 << 16):
+        with pytest.raises(LocalError, match="8160 bytes"):
+            alice.group.export(b"label", b"context", length)
+
+
 def test_key_packages() -> None:
     alice = Client("alice")
     own = alice.package(last_resort=True)

@@ -15,7 +15,7 @@ import pytest
 from lokket.crypto.kem import KEMKeyPair
 from lokket.errors import DecodeError, DuplicateMessage, LocalError, RemoteError, SignatureRefused
 from lokket.protocol import mls
-from lokket.protocol.mls import committing, framing, proposals, treekem
+from lokket.protocol.mls import committing, framing, proposals, transition, treekem
 from lokket.protocol.mls.group_state import GroupState
 from lokket.protocol.mls.messages import (
     ApplicationData,
@@ -540,6 +540,13 @@ def test_a_path_that_lies(traitor: Callable[..., bytes], monkeypatch: pytest.Mon
         )
     )
     refuses(bob, other, "7.5-2")
+
+
+def test_more_keys_than_their_labels_can_count() -> None:
+    """A commit and a Welcome name them; under many nonces one key is many."""
+    alice, _, _ = three()
+    with refused("8.4-1"):
+        transition.find_psks(alice.suite, alice.settings, None, [ID] * (1 << 16))
 
 
 # --- external commits (section 12.4.3.2) ---

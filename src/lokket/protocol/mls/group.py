@@ -105,7 +105,10 @@ class Group:
         return self._state.epoch.secrets.epoch_authenticator
 
     def export(self, label: bytes, context: bytes, length: int) -> bytes:
-        """MLS-Exporter (section 8.5): a secret of this epoch for the application."""
+        """MLS-Exporter (section 8.5): a secret of this epoch, of ``length`` bytes, for the application.
+
+        ``label`` without its "MLS 1.0 ". LocalError: more than 255 * Nh bytes.
+        """
         return key_schedule.export(self.suite, self._state.epoch.secrets, label, context, length)
 
     def ratchet_tree(self) -> bytes:

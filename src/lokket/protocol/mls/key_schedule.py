@@ -13,6 +13,7 @@ from typing import Final
 from lokket.codec.tls import opaque
 from lokket.crypto.entropy import Entropy
 from lokket.crypto.kem import KEMKeyPair
+from lokket.errors import LocalError
 from lokket.protocol.mls.messages import AuthenticatedContent
 from lokket.protocol.mls.structs import GroupContext
 from lokket.protocol.mls.suite import CipherSuite
@@ -116,6 +117,8 @@ def external_init_secret(suite: CipherSuite, secrets: EpochSecrets, kem_output: 
 
 
 def export(suite: CipherSuite, secrets: EpochSecrets, label: bytes, context: bytes, length: int) -> bytes:
-    """MLS-Exporter(label, context, length)."""
+    """MLS-Exporter(label, context, length). LocalError: not 0 to 255 * Nh bytes."""
+    if not 0 <= length <= 255 * suite.hash_bytes:
+        raise LocalError(f"an exported secret has at most {255 * suite.hash_bytes} bytes")
     derived = suite.derive_secret(secrets.exporter_secret, label)
     return suite.expand_with_label(derived, b"exported", suite.hash(context), length)

@@ -26,6 +26,8 @@ from lokket.protocol.mls.structs import Extensions, ExternalSenders, GroupContex
 from lokket.protocol.mls.suite import CipherSuite
 
 _EPOCH_MAX: Final = (1 << 64) - 1
+_PSKS_MAX: Final = (1 << 16) - 1  # PSKLabel counts them in 16 bits
+PSKS_COUNTED: Final = Rule("8.4-1", "at most 65,535 pre-shared keys go into one epoch")
 PSKS_KNOWN: Final = Rule("12.4.2-2", "we have every pre-shared key that a commit names")
 
 
@@ -96,7 +98,11 @@ def begin(suite: CipherSuite, tree: RatchetTree, context: GroupContext, epoch_se
 def find_psks(
     suite: CipherSuite, settings: Settings, state: GroupState | None, psks: Sequence[PreSharedKeyID]
 ) -> bytes:
-    """The psk_secret of these ids; ``state`` gives its own group's resumption keys. RuleBroken: one lacks."""
+    """The psk_secret of these ids; ``state`` gives its own group's resumption keys.
+
+    RuleBroken: one lacks, or they are too many.
+    """
+    PSKS_COUNTED.require(len(psks) <= _PSKS_MAX)
     found = []
     for one in psks:
         secret = find_psk(settings, state, one)
