@@ -28,11 +28,12 @@ _CHAIN_STEPS: Final[tuple[tuple[ModuleType, str], ...]] = (
     (sender_keys, "_chain_step"),
 )
 _DERIVATIONS: Final[tuple[tuple[ModuleType, str], ...]] = (
-    (pqxdh, "hkdf_sha256"),
-    (double_ratchet, "hkdf_sha256"),
-    (triple_ratchet, "hkdf_sha256"),
-    (spqr, "hkdf_sha256"),
+    (pqxdh, "hkdf_sha256_triple"),
+    (double_ratchet, "hkdf_sha256_pair"),
+    (triple_ratchet, "hkdf_sha256_triple"),
+    (spqr, "hkdf_sha256_triple"),  # its pairs are chain steps
     (braid, "hkdf_sha256"),
+    (braid, "hkdf_sha256_pair"),
     (sender_keys, "hkdf_sha256"),
 )
 

@@ -19,7 +19,7 @@ def test_only_inputs_that_reach_something_new_are_chosen() -> None:
     candidates = [b"\x05", b"\x06", b"\x07" * 40, b"\x85\x01", b"\x85\x02", b"\x06\x01", b"\x80", b""]
     chosen = minimise.minimised(varint, [], candidates)
     assert chosen == minimise.minimised(varint, [], candidates[::-1])
-    assert chosen == [b"", b"\x05", b"\x80", b"\x06\x01", b"\x85\x01"]
+    assert chosen == [b"", b"\x05", b"\x80", b"\x85\x01"]
     assert minimise.minimised(varint, chosen, candidates) == []
     assert minimise.minimised(varint, [b""], [b"\x05" * (minimise.INPUT_MAX_BYTES + 1)]) == []
 
