@@ -50,6 +50,7 @@ from lokket.protocol.pairwise import (
     SessionRecord,
     Work,
 )
+from lokket.protocol.pairwise.messages import REGISTRATION_MAX, ec_key
 
 __all__ = [
     "Content",
@@ -73,7 +74,6 @@ _V2: Final = b"\x22"
 _TO_MANY: Final = b"\x23"
 _ACI: Final = b"\x00"
 _MORE_DEVICES: Final = 0x8000
-_REGISTRATION_MAX: Final = 0x3FFF
 _TAG_BYTES: Final = 16
 _SHARE_BYTES: Final = 32 + _TAG_BYTES
 _V1_MAC_BYTES: Final = 10
@@ -182,7 +182,7 @@ class Recipient:
         if len(self.service_id) != 16 or not self.devices:
             raise LocalError("a recipient is a 16-byte account and at least one device")
         if not all(
-            1 <= device <= DEVICE_NUMBER_MAX and 0 <= registration <= _REGISTRATION_MAX
+            1 <= device <= DEVICE_NUMBER_MAX and 0 <= registration <= REGISTRATION_MAX
             for device, registration in self.devices
         ):
             raise LocalError("a recipient's device is 1 to 127, its registration id has 14 bits")
@@ -382,11 +382,10 @@ def _open_v2(sealed: bytes, identity: IdentityKeyPair) -> Opened:
 
 def _open_v1(sealed: bytes, identity: IdentityKeyPair) -> Opened:
     fields = protobuf.decode(sealed[1:], _V1_FIELDS)
-    public, static, boxed = fields.string(1, 33), fields.string(2), fields.string(3)
-    if public[:1] != KEY_TYPE:
-        raise DecodeError("a Curve25519 key is 05 and 32 bytes", code="bad-key-encoding")
-    check_x25519_encoding(public[1:])
-    chain, keys = _v1_ephemeral(identity.public, public, identity.exchange(public[1:]))
+    public, static, boxed = fields.string(1), fields.string(2), fields.string(3)
+    ephemeral = ec_key(public)
+    check_x25519_encoding(ephemeral)
+    chain, keys = _v1_ephemeral(identity.public, public, identity.exchange(ephemeral))
     sender = _v1_unbox(keys, static)
     check_identity_key(sender)
     keys = _v1_static(chain, static, identity.exchange(sender[1:]))
@@ -464,7 +463,7 @@ def _decode_devices(sent: bytes, position: int) -> tuple[tuple[tuple[int, int], 
             raise DecodeError("a recipient's device is malformed")
         number = int.from_bytes(entry[1:], "big")
         more, registration = bool(number & _MORE_DEVICES), number & ~_MORE_DEVICES
-        if registration > _REGISTRATION_MAX:
+        if registration > REGISTRATION_MAX:
             raise DecodeError("a registration id has more than 14 bits")
         devices.append((entry[0], registration))
         position += 3
