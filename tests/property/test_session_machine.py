@@ -24,7 +24,7 @@ from lokket import limits
 from lokket.errors import RemoteError
 from lokket.protocol.pairwise import Ciphertext, MessageKind
 from lokket.protocol.pairwise.messages import SignalMessage, decode_prekey_message
-from lokket.protocol.pairwise.sesame import unexpired
+from lokket.protocol.pairwise.record import unexpired
 from tests.support.pairwise import Device
 
 DAY_MS = limits.DAY_S * 1000

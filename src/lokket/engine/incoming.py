@@ -228,7 +228,7 @@ def _open(
         info = pairwise.inspect_prekey_message(envelope.body)
         if info.identity_key != device.identity_key or info.registration_id != device.registration:
             raise RemoteError("a first message names another device's keys", code="wrong-identity")
-        if record is None or not record.knows_base_key(info.base_key):
+        if record is None or not record.knows_base_key(info.base_key, step.now_ms):
             first_message_id = info.first_message_id
             if step.tx.get(FIRST_MESSAGE, first_message_id) is not None:
                 # Replayed, or its session was lost with an older vault: then its sender has it still.

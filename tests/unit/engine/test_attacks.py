@@ -7,11 +7,13 @@ import pytest
 
 from lokket import limits
 from lokket.codec import tls
-from lokket.engine import events, outbox, views
+from lokket.engine import events, outbox, sessions, views
 from lokket.engine.records import Contact, OutboxRow, load, rows, save
 from lokket.engine.step import Link, Step, account_of, require_account, save_account
 from lokket.errors import LocalError
-from lokket.protocol import identity
+from lokket.protocol import identity, prekeys
+from lokket.protocol.pairwise import SessionRecord
+from lokket.protocol.pairwise.record import Archived
 from lokket.wire import api, content
 from tests.unit.engine.town import Device, Town, now
 
@@ -63,6 +65,37 @@ def test_a_replayed_first_message_shows_nothing(friends: Friends) -> None:
     inject(bob, renamed(first))
     assert bob.texts("alice") == before
     assert bob.held() == ["replayed"]
+
+
+@pytest.mark.attack(10)
+def test_a_first_message_replayed_when_its_archived_session_has_expired(town: Town) -> None:
+    """Its record holds the session still, and does not open with it: that it was seen must count."""
+
+    def last_resort(device: Device, request: api.Request, reply: api.Reply) -> api.Reply:
+        if not isinstance(reply, api.Bundle):
+            return reply
+        signed = tls.decode(prekeys.ServedBundle, reply.bundle).signed
+        return api.Bundle(tls.encode(prekeys.ServedBundle(signed, None)))
+
+    town.replace = last_resort
+    alice, bob = town.account("alice"), town.account("bob")
+    town.befriend(alice, bob)
+    first = next(sent for sent in bob.envelopes if api.decode_envelope(sent).kind == api.KIND_PREKEY)
+    peer = api.decode_envelope(first).sender
+    assert peer is not None
+    step = step_of(bob)
+    record = sessions.record_of(step.tx, peer.device_hash)
+    assert record is not None
+    replayed = record.handshake
+    old_ms = town.now_ms - limits.ARCHIVED_SESSION_DAYS * limits.DAY_S * 1000
+    record = SessionRecord(record.remote, record.identity_key, None, (Archived(old_ms, record.current),))
+    sessions.store(step, peer.device_hash, record, b"")
+    step.tx.commit()  # type: ignore[attr-defined]
+    inject(bob, renamed(first))
+    assert bob.held() == ["replayed"]
+    kept = sessions.record_of(step_of(bob).tx, peer.device_hash)
+    assert kept is not None
+    assert kept.handshake != replayed  # healing has begun a session of its own
 
 
 @pytest.mark.attack(11)

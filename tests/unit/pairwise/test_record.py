@@ -46,7 +46,7 @@ def test_encoding_is_canonical(number: int) -> None:
     assert record.encode() == data
     for one in record.archived:
         assert one.session.facts.value.established_ms == START_MS
-    record.knows_base_key(bytes(33))
+    record.knows_base_key(bytes(33), START_MS)
     assert record.encode() == data
 
 
@@ -65,7 +65,7 @@ def test_damage_is_noticed_or_harmless(number: int) -> None:
             continue
         assert record.encode() == bytes(damaged)
         try:
-            record.knows_base_key(bytes(33))
+            record.knows_base_key(bytes(33), START_MS)
             pairwise.encrypt(record, device.local, b"x", START_MS, device.entropy)
         except (LocalError, RemoteError):
             pass

@@ -36,8 +36,8 @@ def test_a_handshake_is_the_same_on_both_sides(one_time: bool) -> None:
     assert opened.record.unacknowledged is None
     assert opened.record.identity_key == alice.identity.public
     assert (opened.record.remote, opened.record.established_ms) == (alice.address, START_MS)
-    assert record.knows_base_key(record.handshake.base_key)
-    assert not record.knows_base_key(b"\x05" + bytes(32))
+    assert record.knows_base_key(record.handshake.base_key, START_MS)
+    assert not record.knows_base_key(b"\x05" + bytes(32), START_MS)
 
 
 def test_what_a_prekey_message_says() -> None:
@@ -379,3 +379,23 @@ def test_a_registration_id_that_peers_would_refuse(registration_id: int) -> None
     assert replace(local, registration_id=(1 << 14) - 1).registration_id == 0x3FFF
     with refusal(LocalError):
         replace(local, registration_id=registration_id)
+
+
+def test_a_record_knows_a_base_key_as_long_as_decrypt_does() -> None:
+    """Who remembers first messages asks it whether one is new: an expired session is no answer."""
+    alice, bob = pair(one_time=False)
+    first = alice.send(bob.address, b"first")
+    base_key = pairwise.inspect_prekey_message(first.body).base_key
+    bob.receive(alice.address, first)
+    alice.begin(bob.bundle(one_time=False))
+    bob.receive(alice.address, alice.send(bob.address, b"anew"))
+    record = bob.record(alice.address)
+    assert record is not None
+    for days, known in ((0, True), (limits.ARCHIVED_SESSION_DAYS, False)):
+        bob.now_ms = START_MS + days * DAY_MS
+        assert record.knows_base_key(base_key, bob.now_ms) == known
+        if known:
+            with refusal(DuplicateMessage):
+                bob.decrypt(alice.address, first)
+        else:
+            assert bob.decrypt(alice.address, first).new_session

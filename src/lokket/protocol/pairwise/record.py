@@ -23,6 +23,7 @@ from lokket.codec.tls import U64
 from lokket.crypto.keys import X25519KeyPair
 from lokket.errors import DecodeError, LocalError
 from lokket.limits import (
+    ARCHIVED_SESSION_DAYS,
     ARCHIVED_SESSIONS_MAX,
     DAY_S,
     RECEIVER_CHAINS_MAX,
@@ -39,6 +40,7 @@ from lokket.protocol.pairwise.value import Stored, value
 
 RECORD_VERSION: Final = 1
 _LINKS_MAX: Final = 4
+_ARCHIVED_MS: Final = ARCHIVED_SESSION_DAYS * DAY_S * 1000
 _UNACKNOWLEDGED_MS: Final = UNACKNOWLEDGED_SESSION_DAYS * DAY_S * 1000
 
 _RECORD: Final = Struct(">B16sB33sBB")
@@ -95,6 +97,13 @@ class Archived:
         return self._data
 
 
+def unexpired(archived: tuple[Archived, ...], now_ms: int) -> tuple[Archived, ...]:
+    """Those archived less than ARCHIVED_SESSION_DAYS ago; the next archiving drops the others."""
+    if not archived:
+        return archived
+    return tuple(one for one in archived if one.archived_ms > now_ms - _ARCHIVED_MS)
+
+
 @value
 class SessionRecord:
     """The current session with one remote device and the archived ones, newest first."""
@@ -127,9 +136,9 @@ class SessionRecord:
             return False
         return not current.kem_ciphertext or now_ms - self._facts().established_ms <= _UNACKNOWLEDGED_MS
 
-    def knows_base_key(self, base_key: bytes) -> bool:
-        """Whether a stored session was made with this base key (33 B)."""
-        sessions = [one.session for one in self.archived]
+    def knows_base_key(self, base_key: bytes, now_ms: int) -> bool:
+        """Whether a prekey message with this base key (33 B) is for a session that is stored and not over."""
+        sessions = [one.session for one in unexpired(self.archived, now_ms)]
         if self.current is not None:
             sessions.append(self.current)
         return any(session.facts.value.handshake.base_key == base_key for session in sessions)

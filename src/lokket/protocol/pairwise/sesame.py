@@ -18,12 +18,7 @@ from typing import Final
 from lokket.crypto.entropy import Entropy
 from lokket.crypto.primitives import sha256
 from lokket.errors import DecryptionFailed, DuplicateMessage, KeyRefused, LocalError, RemoteError
-from lokket.limits import (
-    ARCHIVED_SESSION_DAYS,
-    ARCHIVED_SESSIONS_MAX,
-    DAY_S,
-    PAIRWISE_MESSAGE_MAX_BYTES,
-)
+from lokket.limits import ARCHIVED_SESSIONS_MAX, PAIRWISE_MESSAGE_MAX_BYTES
 from lokket.protocol.pairwise import double_ratchet, pqxdh, spqr, triple_ratchet
 from lokket.protocol.pairwise.messages import (
     Address,
@@ -34,14 +29,13 @@ from lokket.protocol.pairwise.messages import (
     decode_prekey_message,
 )
 from lokket.protocol.pairwise.pqxdh import Handshake, LocalDevice, PreKeyBundle, PreKeys
-from lokket.protocol.pairwise.record import Archived, Facts, Session, SessionRecord
+from lokket.protocol.pairwise.record import Archived, Facts, Session, SessionRecord, unexpired
 from lokket.protocol.pairwise.triple_ratchet import Parties
 from lokket.protocol.pairwise.value import Stored, value
 from lokket.protocol.pairwise.work import Work
 
 _WHISPER: Final = MessageKind.WHISPER  # an enum looks its members up in Python
 _PREKEY: Final = MessageKind.PREKEY
-_DAY_MS: Final = 1000 * DAY_S
 _PLAINTEXT_MAX_BYTES: Final = PAIRWISE_MESSAGE_MAX_BYTES - 4096  # a prekey message adds less
 
 
@@ -290,14 +284,6 @@ def _wrap(session: Session, local: LocalDevice, body: bytes) -> bytes:
         kem_ciphertext=session.kem_ciphertext,
         message=body,
     ).encode()
-
-
-def unexpired(archived: tuple[Archived, ...], now_ms: int) -> tuple[Archived, ...]:
-    """Those archived less than ARCHIVED_SESSION_DAYS ago."""
-    if not archived:
-        return archived
-    oldest_ms = now_ms - ARCHIVED_SESSION_DAYS * _DAY_MS
-    return tuple(one for one in archived if one.archived_ms > oldest_ms)
 
 
 def _archive(current: Session | None, archived: tuple[Archived, ...], now_ms: int) -> tuple[Archived, ...]:
