@@ -18,11 +18,12 @@ from cryptography.hazmat.primitives.asymmetric.x448 import X448PrivateKey, X448P
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from lokket.crypto.entropy import Entropy
-from lokket.crypto.keys import MLKEM_768_PUBLIC_BYTES, MLKEMKeyPair
+from lokket.crypto.keys import LOW_ORDER_X25519, MLKEM_768_PUBLIC_BYTES, MLKEMKeyPair, P, check_mlkem_public
 from lokket.crypto.primitives import hmac_sha256, shake256
 from lokket.errors import DecryptionFailed, KeyRefused, LocalError
 
 _MLKEM_768_CIPHERTEXT_BYTES: Final = 1088
+_P448: Final = 2**448 - 2**224 - 1
 _XWING_LABEL: Final = b"\\.//^\\"
 
 
@@ -86,7 +87,7 @@ class KEM(ABC):
 
     @abstractmethod
     def check_public(self, public: bytes) -> None:
-        """KeyRefused: not a public key of this KEM."""
+        """KeyRefused: not a public key of this KEM, or one to which nothing can be encapsulated."""
 
     @abstractmethod
     def encap(self, public: bytes, entropy: Entropy) -> tuple[bytes, bytes]:
@@ -138,9 +139,12 @@ class MontgomeryKEM(DHKEM):
         self,
         number: int,
         hash_name: str,
-        size: int,
+        curve: tuple[int, frozenset[int]],
         kinds: tuple[Any, Any],
     ) -> None:
+        self._prime, self._low_order = curve
+        self._bits = self._prime.bit_length()
+        size = (self._bits + 7) // 8
         super().__init__(number, hash_name, (size, size))
         self._private, self._public = kinds
 
@@ -156,8 +160,10 @@ class MontgomeryKEM(DHKEM):
         return KEMKeyPair(private, key.public_key().public_bytes_raw())
 
     def check_public(self, public: bytes) -> None:
-        if len(public) != self.public_bytes or not any(public):
-            raise KeyRefused("an HPKE public key is malformed")
+        """Other encodings of an honest key are taken: RFC 7748 section 5 reduces them."""
+        u = int.from_bytes(public, "little") & (1 << self._bits) - 1
+        if len(public) != self.public_bytes or u % self._prime in self._low_order:
+            raise KeyRefused("an HPKE public key is malformed or of low order")
 
     def exchange(self, private: bytes, public: bytes) -> bytes:
         """All zeros is refused below, as RFC 9180 section 7.1.4 requires."""
@@ -246,11 +252,11 @@ class XWing(KEM):
         return KEMKeyPair(private, kem.public + exchange.public_key().public_bytes_raw())
 
     def check_public(self, public: bytes) -> None:
-        if len(public) != self.public_bytes:
-            raise KeyRefused("an X-Wing public key has 1216 bytes")
+        self._require_length(public)
+        _check_halves(public)
 
     def encap(self, public: bytes, entropy: Entropy) -> tuple[bytes, bytes]:
-        self.check_public(public)
+        self._require_length(public)
         kem, exchange = public[:MLKEM_768_PUBLIC_BYTES], public[MLKEM_768_PUBLIC_BYTES:]
         kem_secret, ciphertext = entropy.encapsulate(kem)
         ephemeral = X25519PrivateKey.from_private_bytes(entropy.draw(32))
@@ -272,6 +278,11 @@ class XWing(KEM):
             raise DecryptionFailed("an HPKE encapsulation gives no secret") from None
         return self._combine(kem.decapsulate(ciphertext), shared, sent, pair.public[MLKEM_768_PUBLIC_BYTES:])
 
+    @classmethod
+    def _require_length(cls, public: bytes) -> None:
+        if len(public) != cls.public_bytes:
+            raise KeyRefused("an X-Wing public key has 1216 bytes")
+
     @staticmethod
     def _parts(private: bytes) -> tuple[MLKEMKeyPair, X25519PrivateKey]:
         if len(private) != 32:
@@ -284,9 +295,20 @@ class XWing(KEM):
         return hashlib.sha3_256(kem_secret + shared + sent + public + _XWING_LABEL).digest()
 
 
+@lru_cache(maxsize=2048)
+def _check_halves(public: bytes) -> None:
+    """Of an X-Wing key, which groups look at when it is proposed, and again when it is committed."""
+    check_mlkem_public(public[:MLKEM_768_PUBLIC_BYTES])
+    DHKEM_X25519.check_public(public[MLKEM_768_PUBLIC_BYTES:])
+
+
 DHKEM_P256: Final = CurveKEM(0x0010, "sha256", ec.SECP256R1(), 0xFF)
 DHKEM_P384: Final = CurveKEM(0x0011, "sha384", ec.SECP384R1(), 0xFF)
 DHKEM_P521: Final = CurveKEM(0x0012, "sha512", ec.SECP521R1(), 0x01)
-DHKEM_X25519: Final = MontgomeryKEM(0x0020, "sha256", 32, (X25519PrivateKey, X25519PublicKey))
-DHKEM_X448: Final = MontgomeryKEM(0x0021, "sha512", 56, (X448PrivateKey, X448PublicKey))
+DHKEM_X25519: Final = MontgomeryKEM(
+    0x0020, "sha256", (P, LOW_ORDER_X25519), (X25519PrivateKey, X25519PublicKey)
+)
+DHKEM_X448: Final = MontgomeryKEM(
+    0x0021, "sha512", (_P448, frozenset((0, 1, _P448 - 1))), (X448PrivateKey, X448PublicKey)
+)
 XWING: Final = XWing()

@@ -26,7 +26,9 @@ from cryptography.hazmat.primitives.asymmetric.mldsa import (
 )
 from cryptography.hazmat.primitives.asymmetric.mlkem import (
     MLKEM768PrivateKey,
+    MLKEM768PublicKey,
     MLKEM1024PrivateKey,
+    MLKEM1024PublicKey,
 )
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
@@ -233,6 +235,20 @@ def check_ed25519_public(public: bytes) -> None:
     _require_prime_order((1 + y) * pow(1 - y, -1, P) % P)
 
 
+def check_mlkem_public(public: bytes) -> None:
+    """KeyRefused unless ``public`` is an ML-KEM-768 or -1024 key whose coefficients are below q.
+
+    FIPS 203 section 7.2, "modulus check"; done by OpenSSL at import.
+    """
+    if len(public) not in (MLKEM_768_PUBLIC_BYTES, MLKEM_1024_PUBLIC_BYTES):
+        raise KeyRefused("a KEM public key has the wrong length")
+    kind = MLKEM768PublicKey if len(public) == MLKEM_768_PUBLIC_BYTES else MLKEM1024PublicKey
+    try:
+        kind.from_public_bytes(public)
+    except ValueError:
+        raise KeyRefused("a KEM public key is not canonical") from None
+
+
 def montgomery_from_ed25519(public: bytes) -> bytes:
     """The X25519 form u = (1 + y) / (1 - y) of a checked Ed25519 public key."""
     y = int.from_bytes(public, "little") & (1 << 255) - 1
@@ -264,14 +280,14 @@ def _require_prime_order(u: int) -> None:
     raise KeyRefused("a public key is outside the prime-order subgroup")
 
 
-_LOW_ORDER_U: Final = frozenset(
-    value.to_bytes(32, "little")
-    for value in (
+LOW_ORDER_X25519: Final = frozenset(
+    (
         0,
         1,
         P - 1,
         325606250916557431795983626356110631294008115727848805560023387167927233504,
         39382357235489614581723060781553021112529911719440698176882885853963445705823,
     )
-)
+)  # u-coordinates, of the curve and of its twist, that give zero with every clamped scalar
+_LOW_ORDER_U: Final = frozenset(u.to_bytes(32, "little") for u in LOW_ORDER_X25519)
 _SUBGROUP_TEST: Final = X25519PrivateKey.from_private_bytes((5 * ORDER - 1).to_bytes(32, "little"))

@@ -19,7 +19,7 @@ from lokket import limits
 from lokket.codec import tls
 from lokket.codec.tls import U8, U32, U64, Bytes32, Bytes33, Bytes64, Fixed, Vector
 from lokket.crypto.entropy import Entropy
-from lokket.crypto.keys import MLKEMKeyPair, X25519KeyPair, check_x25519_public
+from lokket.crypto.keys import MLKEMKeyPair, X25519KeyPair, check_mlkem_public, check_x25519_public
 from lokket.crypto.xeddsa import KEY_TYPE, IdentityKeyPair, verify_xeddsa
 from lokket.errors import KeyRefused, LocalError, RemoteError
 from lokket.protocol import merkle
@@ -34,7 +34,6 @@ from lokket.protocol.identity.encoding import (
 )
 from lokket.protocol.identity.keys import (
     BUNDLE_SIGNATURE_BYTES,
-    check_mlkem_public,
     sign_with_bundle_key,
     verify_bundle_key,
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Set
 from typing import Any
 
 import pytest
@@ -25,6 +26,7 @@ from lokket.crypto.hpke import (
     open_sealed,
     seal_xwing,
 )
+from lokket.crypto.keys import LOW_ORDER_X25519, P
 from lokket.crypto.primitives import shake256
 from lokket.errors import DecryptionFailed, KeyRefused, LocalError
 from lokket.protocol.identity.device_keys import InboxKeyPair
@@ -37,6 +39,7 @@ POST_QUANTUM = ROOT.parent / "shared" / "vectors" / "hpke-pq" / "test-vectors.js
 CLASSICAL = ROOT / "tests" / "vectors" / "hpke" / "rfc9180.json"
 SEED = bytes(range(32))
 KEY = InboxKeyPair(SEED).public
+P448 = 2**448 - 2**224 - 1
 INFO, TEXT = b"what for", b"between us"
 KEMS = {
     one.number: one
@@ -216,6 +219,33 @@ def test_keys_that_are_none_are_refused(key: bytes) -> None:
     assert len(KEY) == XWING_PUBLIC_BYTES == XWING_SUITE.kem.public_bytes
     with refusal(KeyRefused):
         seal_xwing(key, INFO, TEXT, SystemEntropy())
+    with refusal(KeyRefused):
+        XWING_SUITE.kem.check_public(key)
+
+
+@pytest.mark.attack(1)
+@pytest.mark.parametrize(
+    ("number", "prime", "low_order"),
+    [(0x0020, P, LOW_ORDER_X25519), (0x0021, P448, {0, 1, P448 - 1}), (0x647A, P, LOW_ORDER_X25519)],
+)
+def test_a_key_to_which_nothing_can_be_sealed_is_refused_before(
+    number: int, prime: int, low_order: Set[int]
+) -> None:
+    """A group takes keys long before anyone seals to them: whoever comes too late to look cannot commit."""
+    suite = Suite(KEMS[number], "sha256", AES_128_GCM)
+    bits, size = prime.bit_length(), 56 if prime == P448 else 32
+    front = suite.kem.derive_key_pair(bytes(66)).public[:-size]
+    encodings = [value for u in low_order for value in (u, u + prime) if value < 1 << bits]
+    encodings += [
+        value | 1 << bits for value in encodings if bits < 8 * size
+    ]  # a bit that counts for nothing
+    assert len(encodings) >= 5
+    for value in encodings:
+        key = front + value.to_bytes(size, "little")
+        with refusal(KeyRefused):
+            suite.kem.check_public(key)
+        with refusal(KeyRefused):
+            suite.sender(key, INFO, SystemEntropy())
 
 
 @pytest.mark.parametrize("number", sorted(set(KEMS) - {0x647A}))

@@ -7,14 +7,13 @@ from dataclasses import replace
 import pytest
 
 from lokket.codec import tls
-from lokket.crypto.keys import Ed25519KeyPair, MLDSAKeyPair, P, X25519KeyPair
+from lokket.crypto.keys import Ed25519KeyPair, MLDSAKeyPair, P, X25519KeyPair, check_mlkem_public
 from lokket.errors import DecodeError, KeyRefused, LocalError, RemoteError
 from lokket.protocol import identity
 from lokket.protocol.identity import Device, DeviceKeys, Extension, HybridKey, HybridKeyPair
 from lokket.protocol.identity.device import check_device, curve_points
 from lokket.protocol.identity.device_keys import InboxKeyPair
 from lokket.protocol.identity.genesis import require_genesis
-from lokket.protocol.identity.keys import check_mlkem_public
 from tests.support import points
 from tests.support.identity import found
 

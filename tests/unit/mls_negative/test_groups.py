@@ -13,7 +13,14 @@ from typing import Any
 import pytest
 
 from lokket.crypto.kem import KEMKeyPair
-from lokket.errors import DecodeError, DuplicateMessage, LocalError, RemoteError, SignatureRefused
+from lokket.errors import (
+    DecodeError,
+    DuplicateMessage,
+    KeyRefused,
+    LocalError,
+    RemoteError,
+    SignatureRefused,
+)
 from lokket.protocol import mls
 from lokket.protocol.mls import committing, framing, proposals, transition, treekem
 from lokket.protocol.mls.group_state import GroupState
@@ -547,6 +554,33 @@ def test_more_keys_than_their_labels_can_count() -> None:
     alice, _, _ = three()
     with refused("8.4-1"):
         transition.find_psks(alice.suite, alice.settings, None, [ID] * (1 << 16))
+
+
+@pytest.mark.parametrize("suite", [1, 4, mls.POST_QUANTUM_ID])
+def test_a_member_to_whose_key_nobody_could_seal(suite: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key of low order once in the tree would keep everybody else from every commit that has a path."""
+    alice, bob, carol = people = crowd(["alice", "bob", "carol"], suite)
+    honest = state_of(carol).own_leaf.encryption_key
+    tail = 56 if suite == 4 else 32
+    pair = KEMKeyPair(b"", honest[:-tail] + b"\x01" + bytes(tail - 1))
+    with monkeypatch.context() as patch:
+        patch.setattr(mls.CipherSuite, "generate_key_pair", lambda *rest: pair)
+        patch.setattr(committing, "check_proposal", lambda *rest: None)
+        _, commit = carol.group.commit(NOW_S, carol.entropy)
+        _, update = carol.group.propose_update(NOW_S, carol.entropy)
+        pairs = iter([KEMKeyPair(b"", honest), pair])  # of the leaf, and of the init key
+        patch.setattr(mls.CipherSuite, "generate_key_pair", lambda *rest: next(pairs))
+        package = Client("dave", alice.suite).package()
+        _, proposal = carol.group.propose(add(package), NOW_S, carol.entropy)
+    for message in (commit.commit, update, proposal):
+        with untouched(alice), pytest.raises(KeyRefused):
+            alice.group.process(message)
+    with pytest.raises(KeyRefused):
+        mls.read_key_package(package.message, alice.settings, NOW_S)
+    sent = alice.commit().commit
+    for one in (bob, carol):
+        one.take(sent)
+    agree(people)
 
 
 # --- external commits (section 12.4.3.2) ---

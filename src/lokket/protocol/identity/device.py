@@ -17,6 +17,7 @@ from lokket.crypto.keys import (
     MLKEM_768_PUBLIC_BYTES,
     check_ed25519_public,
     check_mldsa_public,
+    check_mlkem_public,
     check_x25519_public,
     montgomery_from_ed25519,
 )
@@ -33,7 +34,6 @@ from lokket.protocol.identity.genesis import account_id
 from lokket.protocol.identity.keys import (
     BUNDLE_KEY_BYTES,
     BUNDLE_SIGNATURE_BYTES,
-    check_mlkem_public,
     sign_with_bundle_key,
     sign_with_ed25519,
     sign_with_identity,

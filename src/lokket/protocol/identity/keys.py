@@ -9,16 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Final
 
-from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PublicKey, MLKEM1024PublicKey
-
 from lokket.codec import tls
 from lokket.codec.tls import Bytes32, Bytes64, Fixed
 from lokket.crypto.entropy import Entropy
 from lokket.crypto.keys import (
     MLDSA_PUBLIC_BYTES,
     MLDSA_SIGNATURE_BYTES,
-    MLKEM_768_PUBLIC_BYTES,
-    MLKEM_1024_PUBLIC_BYTES,
     Ed25519KeyPair,
     MLDSAKeyPair,
     check_ed25519_public,
@@ -27,7 +23,7 @@ from lokket.crypto.keys import (
     verify_mldsa,
 )
 from lokket.crypto.xeddsa import IdentityKeyPair, verify_xeddsa
-from lokket.errors import KeyRefused, LocalError, SignatureRefused
+from lokket.errors import LocalError, SignatureRefused
 from lokket.protocol.identity.encoding import label, message
 
 HYBRID_SEED_BYTES: Final = 64
@@ -132,17 +128,3 @@ def verify_bundle_key(public: bytes, name: str, data: bytes, signature: bytes) -
     if len(signature) != BUNDLE_SIGNATURE_BYTES:
         raise SignatureRefused("an ML-DSA signature has the wrong length")
     verify_mldsa(44, public, signature, message(name, public, data), label(name))
-
-
-def check_mlkem_public(public: bytes) -> None:
-    """KeyRefused unless ``public`` is an ML-KEM-768 or -1024 key whose coefficients are below q.
-
-    FIPS 203 section 7.2, "modulus check"; done by OpenSSL at import.
-    """
-    if len(public) not in (MLKEM_768_PUBLIC_BYTES, MLKEM_1024_PUBLIC_BYTES):
-        raise KeyRefused("a KEM public key has the wrong length")
-    kind = MLKEM768PublicKey if len(public) == MLKEM_768_PUBLIC_BYTES else MLKEM1024PublicKey
-    try:
-        kind.from_public_bytes(public)
-    except ValueError:
-        raise KeyRefused("a KEM public key is not canonical") from None
