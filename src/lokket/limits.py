@@ -199,12 +199,14 @@ MLS_PAST_EPOCH_S: Final = 3 * DAY_S  # and for how long at most
 MLS_RESUMPTION_PSKS_MAX: Final = 256  # epochs of one group whose resumption secret is kept
 MLS_PROPOSALS_MAX: Final = 2_048  # waiting for a commit, in one epoch
 MLS_KEY_PACKAGE_DAYS: Final = 90
+MLS_LIFETIME_MAX_DAYS: Final = 400  # of a key package that we add; others' libraries make ones of a year
 
 # --- clocks ---
 CLOCK_SKEW_S: Final = 300  # how far two honest clocks may disagree
 CLOCK_LOOK_MAX_S: Final = 7_200  # between two steps of a connected device: more, or backwards, and it jumped
 
 assert SKIP_AHEAD_MAX <= SKIPPED_KEYS_MAX
+assert MLS_KEY_PACKAGE_DAYS < MLS_LIFETIME_MAX_DAYS
 assert MLS_SKIP_AHEAD_MAX <= MLS_SKIPPED_KEYS_MAX
 assert (
     PAIRWISE_MESSAGE_MAX_BYTES + CERTIFICATE_MAX_BYTES + 128 * SEALED_RECIPIENTS_MAX

@@ -273,6 +273,27 @@ def test_the_application_is_asked_at_every_change(kind: mls.ChangeKind) -> None:
     assert isinstance(allowing.process(commit), mls.StagedCommit)
 
 
+def test_a_key_package_that_counts_for_too_long() -> None:
+    """Whoever adds it looks; what another member added is that member's to judge."""
+    alice, bob = crowd(["alice", "bob"])
+    dave, longest = Client("dave"), alice.settings.lifetime_max_s
+    dave.settings = replace(dave.settings, key_package_s=longest - 3_600)
+    mls.read_key_package(dave.package().message, alice.settings, NOW_S)
+    dave.settings = replace(dave.settings, key_package_s=longest - 3_599)
+    own = dave.package()
+    with refused("7.2-1"):
+        mls.read_key_package(own.message, alice.settings, NOW_S)
+    for step in (
+        alice.group.commit,
+        lambda now_s, entropy, given: alice.group.propose(given[0], now_s, entropy),
+    ):
+        with pytest.raises(LocalError, match=r"7\.2-1"):
+            step(NOW_S, alice.entropy, [add(own)])
+    lax = mls.Group.decode(bob.group.encode(), replace(bob.settings, lifetime_max_s=1 << 63))
+    alice.group, _ = alice.group.process(lax.propose(add(own), NOW_S, bob.entropy)[1])
+    assert alice.commit().welcome is None  # it waits there, and alice does not commit it
+
+
 # --- groups that come from others (sections 11.2 and 11.3) ---
 
 

@@ -54,7 +54,7 @@ from lokket.protocol.mls.transition import (
     next_epoch,
     provisional_context,
 )
-from lokket.protocol.mls.validation import check_support, check_unique
+from lokket.protocol.mls.validation import check_support, check_unique, check_whole_lifetime
 from lokket.protocol.mls.welcoming import InfoOptions, make_group_info, seal_welcome
 
 
@@ -131,8 +131,7 @@ def propose(
     state.require_active()
     own = Member(state.leaf_index)
     try:
-        check_proposal(proposal, own, _ground(state, now_s))
-        ask(state.settings, proposal_changes(state, Proposed(proposal, own, None, authenticated_data)))
+        _check_sound(state, Proposed(proposal, own, None, authenticated_data), now_s)
     except RemoteError as error:
         raise LocalError(f"this proposal would be refused: {error}") from error
     given = frame(state, proposal, authenticated_data, state.settings.handshake)
@@ -164,8 +163,13 @@ def _template(state: GroupState, identity: Identity | None) -> tuple[LeafNode, b
     return changed, identity.signature.private
 
 
-def _ground(state: GroupState, now_s: int) -> Ground:
-    return Ground(state.suite, state.tree, state.context.group_id, now_s)
+def _check_sound(state: GroupState, one: Proposed, now_s: int) -> None:
+    """RemoteError: a rule for one proposal, or the application, is against it."""
+    ground = Ground(state.suite, state.tree, state.context.group_id, now_s)
+    check_proposal(one.proposal, one.sender, ground)
+    if isinstance(one.proposal, Add):
+        check_whole_lifetime(one.proposal.key_package.leaf_node, state.settings.lifetime_max_s)
+    ask(state.settings, proposal_changes(state, one))
 
 
 # --- commits ---
@@ -229,8 +233,7 @@ def commit(
 
 def _check_alone(state: GroupState, one: Proposed, now_s: int) -> None:
     """RemoteError: nobody would take this proposal, whatever stands beside it."""
-    check_proposal(one.proposal, one.sender, _ground(state, now_s))
-    ask(state.settings, proposal_changes(state, one))
+    _check_sound(state, one, now_s)
     if isinstance(one.proposal, PreSharedKey):
         find_psks(state.suite, state.settings, state, [one.proposal.psk])
 

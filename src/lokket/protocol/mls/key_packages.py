@@ -22,7 +22,7 @@ from lokket.protocol.mls.structs import (
 )
 from lokket.protocol.mls.suite import CipherSuite, find_suite
 from lokket.protocol.mls.treekem import LeafKeys, sign_leaf
-from lokket.protocol.mls.validation import check_key_package
+from lokket.protocol.mls.validation import check_key_package, check_whole_lifetime
 
 _FORMAT = 1
 _CLOCK_SKEW_S = 3_600  # a key package counts from an hour before it was made
@@ -119,10 +119,11 @@ def read_key_package(message: bytes, settings: Settings, now_s: int) -> KeyPacka
     """A key package of another client, with all rules of section 10.1 but the credential's.
 
     RemoteError: no MLSMessage of a key package, a suite not carried, or a broken rule; ``now_s`` outside its
-    lifetime too.
+    lifetime too, or one that is longer than ``settings.lifetime_max_s``.
     """
     package = decode_message(message)
     if not isinstance(package, KeyPackage):
         raise RemoteError("this MLSMessage is no key package", code="mls-wire-format")
     check_key_package(find_suite(package.cipher_suite, settings.suites), package, now_s)
+    check_whole_lifetime(package.leaf_node, settings.lifetime_max_s)
     return package

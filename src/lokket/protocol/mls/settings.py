@@ -8,7 +8,14 @@ from typing import Final
 
 from lokket.crypto.entropy import Entropy
 from lokket.errors import LocalError
-from lokket.limits import DAY_S, MLS_KEY_PACKAGE_DAYS, MLS_PAST_EPOCH_S, MLS_PAST_EPOCHS, PADDING_BLOCK_BYTES
+from lokket.limits import (
+    DAY_S,
+    MLS_KEY_PACKAGE_DAYS,
+    MLS_LIFETIME_MAX_DAYS,
+    MLS_PAST_EPOCH_S,
+    MLS_PAST_EPOCHS,
+    PADDING_BLOCK_BYTES,
+)
 from lokket.protocol.mls.credentials import CredentialCheck
 from lokket.protocol.mls.messages import WireFormat
 from lokket.protocol.mls.proposals import ExternalPSK, ResumptionPSK
@@ -39,9 +46,10 @@ class Settings:
     padding_block_bytes: int = PADDING_BLOCK_BYTES
     past_epochs: int = MLS_PAST_EPOCHS  # whose late application messages still open
     past_epoch_s: int = MLS_PAST_EPOCH_S  # and for how long after their end
-    key_package_s: int = MLS_KEY_PACKAGE_DAYS * DAY_S
+    key_package_s: int = MLS_KEY_PACKAGE_DAYS * DAY_S  # how long our own count
     verified_leaves: MutableSet[bytes] | None = None  # a cache: makes joining again cheap
     grease: bool = True  # section 13.5
+    lifetime_max_s: int = MLS_LIFETIME_MAX_DAYS * DAY_S  # the whole lifetime of what we add, at most
 
     def __post_init__(self) -> None:
         if self.padding_block_bytes < 1:

@@ -32,6 +32,9 @@ from lokket.protocol.mls.structs import (
 )
 from lokket.protocol.mls.suite import CipherSuite
 
+LIFETIME_BOUNDED: Final = Rule(
+    "7.2-1", "a key package's whole lifetime is no longer than the application takes"
+)
 LEAF_SIGNATURE: Final = Rule("7.3-2", "a leaf is signed by its signature key")
 REQUIRED: Final = Rule("7.3-3", "members support what the group requires")
 CREDENTIAL_TYPES: Final = Rule("7.3-4", "members support the credential types of all members")
@@ -98,6 +101,12 @@ def check_lifetime(leaf: LeafNode, now_s: int | None) -> None:
     """7.3-5. Other sources have no lifetime."""
     if now_s is not None and isinstance(leaf.source, Lifetime):
         LIFETIME.require(leaf.source.not_before <= now_s <= leaf.source.not_after)
+
+
+def check_whole_lifetime(leaf: LeafNode, lifetime_max_s: int) -> None:
+    """7.2-1, of what we add: members with other bounds would part ways over what others added."""
+    if isinstance(leaf.source, Lifetime):
+        LIFETIME_BOUNDED.require(leaf.source.not_after - leaf.source.not_before <= lifetime_max_s)
 
 
 def check_one_of_a_type(extensions: Extensions) -> None:
