@@ -144,6 +144,23 @@ def test_many_proposals_that_exclude_each_other_keep_nobody_busy(monkeypatch: py
     agree([alice, bob, carol, *newcomers[::2]])
 
 
+def test_a_commit_leaves_out_what_the_application_is_against() -> None:
+    """MLS asks nobody whether Bob may remove Carol. Whoever thinks not still follows one who commits it."""
+    alice, bob, carol = crowd(["alice", "bob", "carol"])
+    for proposal in (mls.Remove(2), add(Client("dave").package())):
+        bob.group, message = bob.group.propose(proposal, NOW_S, bob.entropy)
+        alice.take(message)
+        carol.take(message)
+    removal, joining = (one.reference or b"" for one in alice.group.waiting)
+    without, sent = alice.group.commit(NOW_S, alice.entropy, options=mls.CommitOptions(leave_out=[removal]))
+    staged = bob.group.process(sent.commit)
+    assert isinstance(staged, mls.StagedCommit)
+    assert [one.reference for one in staged.proposals] == [joining]
+    assert without.merge_pending(NOW_S).member_count == 4
+    alice.take(bob.commit().commit)
+    assert (alice.group.member_count, alice.group.member(2) is None) == (3, False)
+
+
 def test_a_commit_waits_for_the_delivery_service() -> None:
     alice, bob = crowd(["alice", "bob"])
     ours, sent = alice.group.commit(NOW_S, alice.entropy)

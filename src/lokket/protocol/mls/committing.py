@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -71,6 +71,7 @@ class CommitOptions:
     waiting: bool = True  # commit the proposals that wait, by reference
     welcome: InfoOptions = field(default_factory=InfoOptions)
     handshake: WireFormat | None = None  # None: as the settings say
+    leave_out: Collection[bytes] = ()  # references of waiting proposals that the application is against
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,9 +176,10 @@ def _check_sound(state: GroupState, one: Proposed, now_s: int) -> None:
 # --- commits ---
 
 
-def choose(state: GroupState, now_s: int) -> list[Proposed]:
+def choose(state: GroupState, leave_out: Collection[bytes], now_s: int) -> list[Proposed]:
     """The waiting proposals that we may commit: of two that exclude each other, one (section 12.2)."""
-    waiting = [one for one in state.proposals.values() if _is_sound(state, one, now_s)]
+    wanted = [one for reference, one in state.proposals.items() if reference not in leave_out]
+    waiting = [one for one in wanted if _is_sound(state, one, now_s)]
     leaving = {one.proposal.removed for one in waiting if isinstance(one.proposal, Remove)}
     chosen: dict[object, Proposed] = {}
     for one in waiting:
@@ -216,7 +218,7 @@ def commit(
     try:
         for one in given:
             _check_alone(state, one, now_s)
-        waiting = choose(state, now_s) if options.waiting else []
+        waiting = choose(state, options.leave_out, now_s) if options.waiting else []
         proposals, applied = _fitting(state, given, waiting)
         if origin is not None:
             proposals.append(Proposed(PreSharedKey(origin[0]), own))
