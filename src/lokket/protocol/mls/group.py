@@ -132,7 +132,8 @@ class Group:
     def protect(self, body: bytes, entropy: Entropy, authenticated_data: bytes = b"") -> tuple[Group, bytes]:
         """(group with the key used up, ``body`` as a PrivateMessage for everyone). LocalError: not active.
 
-        ``authenticated_data`` travels in the clear and cannot be altered.
+        ``authenticated_data`` travels in the clear and cannot be altered. Where proposals wait, section 12.4
+        asks for a commit first; that is left to the caller.
         """
         self._state.require_active()
         given = committing.frame(
