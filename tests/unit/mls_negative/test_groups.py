@@ -503,7 +503,7 @@ def test_a_newcomer_with_a_members_encryption_key(traitor: Callable[..., bytes])
 
 def test_a_commit_without_its_path(traitor: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     alice, bob, _ = three()
-    monkeypatch.setattr(committing, "path_required", lambda proposals: False)
+    monkeypatch.setattr(committing, "needs_path", lambda proposals: False)
     for given in ([], [mls.Remove(2)], [CONTEXT], [mls.Remove(2), KEY]):
         refuses(bob, traitor(alice, *given), "12.4-1")
 

@@ -43,13 +43,6 @@ class Applied:
         return frozenset(index for index, _ in self.added)
 
 
-def path_required(proposals: Sequence[Proposed]) -> bool:
-    """Section 12.4: unless something is committed, and only Add, PreSharedKey or ReInit."""
-    return not proposals or any(
-        not isinstance(one.proposal, Add | PreSharedKey | ReInit) for one in proposals
-    )
-
-
 def apply(tree: RatchetTree, extensions: Extensions, proposals: Sequence[Proposed]) -> Applied:
     """Section 12.3. The order within the list counts for additions alone."""
     updated: list[tuple[int, LeafNode]] = []

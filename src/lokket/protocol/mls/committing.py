@@ -15,7 +15,7 @@ from typing import Final
 from lokket.crypto.entropy import Entropy
 from lokket.errors import LocalError, RemoteError
 from lokket.protocol.mls import framing, treekem
-from lokket.protocol.mls.applying import Applied, apply, path_required
+from lokket.protocol.mls.applying import Applied, apply
 from lokket.protocol.mls.framing import Verified
 from lokket.protocol.mls.group_state import GroupState, OwnKeys, Pending, replaced_leaves
 from lokket.protocol.mls.messages import (
@@ -27,7 +27,13 @@ from lokket.protocol.mls.messages import (
     WireFormat,
     encode_message,
 )
-from lokket.protocol.mls.proposal_rules import NOT_A_MEMBER, Ground, check_proposal, check_together
+from lokket.protocol.mls.proposal_rules import (
+    NOT_A_MEMBER,
+    Ground,
+    check_proposal,
+    check_together,
+    needs_path,
+)
 from lokket.protocol.mls.proposals import (
     Add,
     AnyProposal,
@@ -227,7 +233,8 @@ def commit(
         psk_secret = find_psks(state.suite, settings, state, applied.psks)
     except RemoteError as error:
         raise LocalError(f"this commit would be refused: {error}") from error
-    with_path = options.path or options.identity is not None or path_required(proposals)
+    needed = needs_path([one.proposal for one in proposals])
+    with_path = options.path or options.identity is not None or needed
     plan = _Plan(tuple(proposals), applied, options, with_path, psk_secret)
     made = _advance(state, plan, entropy)
     return _finish(state, made, applied, options, entropy)

@@ -212,6 +212,7 @@ def check_resync(leaf: LeafNode, removed: LeafNode | None) -> None:
 
 
 def needs_path(proposals: Sequence[AnyProposal]) -> bool:
+    """Unless something is committed, and only Add, PreSharedKey or ReInit."""
     return not proposals or any(isinstance(one, NEEDS_PATH) for one in proposals)
 
 

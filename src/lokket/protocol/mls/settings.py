@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, MutableSet
 from dataclasses import dataclass, field, replace
-from typing import Final
 
 from lokket.crypto.entropy import Entropy
 from lokket.errors import LocalError
@@ -20,7 +19,7 @@ from lokket.protocol.mls.credentials import CredentialCheck
 from lokket.protocol.mls.messages import WireFormat
 from lokket.protocol.mls.proposals import ExternalPSK, ResumptionPSK
 from lokket.protocol.mls.signatures import SignatureKeyPair
-from lokket.protocol.mls.structs import MLS10, Capabilities, Credential, CredentialType, ExtensionType
+from lokket.protocol.mls.structs import GREASE, MLS10, Capabilities, Credential, CredentialType, ExtensionType
 from lokket.protocol.mls.suite import SUITES, CipherSuite
 
 FindPSK = Callable[[ExternalPSK | ResumptionPSK], bytes | None]
@@ -66,7 +65,7 @@ class Identity:
 
 
 def capabilities(
-    settings_suites: Mapping[int, CipherSuite] = SUITES,
+    suites: Mapping[int, CipherSuite] = SUITES,
     extensions: tuple[int, ...] = (),
     proposals: tuple[int, ...] = (),
     credentials: tuple[int, ...] = (CredentialType.BASIC,),
@@ -74,14 +73,11 @@ def capabilities(
     """What this library can do (section 7.2), and what the application adds to it."""
     return Capabilities(
         versions=(MLS10,),
-        cipher_suites=tuple(sorted(settings_suites)),
+        cipher_suites=tuple(sorted(suites)),
         extensions=(ExtensionType.LAST_RESORT, *extensions),
         proposals=proposals,
         credentials=credentials,
     )
-
-
-GREASE: Final = tuple(0x0A0A + 0x1010 * number for number in range(15))  # 0x0A0A ... 0xEAEA
 
 
 def greased(given: Capabilities, entropy: Entropy) -> Capabilities:

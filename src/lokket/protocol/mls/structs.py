@@ -50,6 +50,8 @@ class ProposalType(IntEnum):
 DEFAULT_EXTENSIONS: Final = frozenset(range(1, 6))
 DEFAULT_PROPOSALS: Final = frozenset(range(1, 8))
 
+GREASE: Final = tuple(0x0A0A + 0x1010 * number for number in range(15))  # 0x0A0A ... 0xEAEA, section 13.5
+
 Numbers = tuple[tls.U16, ...]
 
 

@@ -13,12 +13,12 @@ from typing import Final
 from lokket.protocol.mls.structs import (
     DEFAULT_EXTENSIONS,
     DEFAULT_PROPOSALS,
+    GREASE,
     LeafNode,
     RequiredCapabilities,
 )
 
 Numbers = frozenset[int]
-GREASE: Final[Numbers] = frozenset(0x0A0A + 0x1010 * number for number in range(15))  # 0x0A0A ... 0xEAEA
 _NONE: Final[Numbers] = frozenset()
 
 
@@ -73,9 +73,9 @@ def _of(
     extensions: tuple[int, ...], proposals: tuple[int, ...], credentials: tuple[int, ...], used: int
 ) -> Support:
     return Support(
-        DEFAULT_EXTENSIONS.union(extensions) - GREASE,
-        DEFAULT_PROPOSALS.union(proposals) - GREASE,
-        frozenset(credentials) - GREASE,
+        DEFAULT_EXTENSIONS.union(extensions).difference(GREASE),
+        DEFAULT_PROPOSALS.union(proposals).difference(GREASE),
+        frozenset(credentials).difference(GREASE),
         frozenset((used,)),
     )
 
