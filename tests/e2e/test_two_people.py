@@ -115,6 +115,9 @@ def test_a_contact_is_called_as_one_likes(place: Place) -> None:
 
 def test_verifying_by_code(place: Place) -> None:
     code = place.bob.json("verify", "alice")[0]["code"]
+    for nothing in ("-", ""):  # a scanner that failed, a variable that is not set
+        assert place.alice.run("verify", "bob", "--code", nothing).returncode == 1
+        assert place.alice.json("verify", "bob")[0]["level"] == "invited"
     assert place.alice.run("verify", "bob", "--code", code[:60] + "x" + code[61:]).returncode == 1
     assert place.alice.json("verify", "bob", "--code", "-", text=code)[0]["level"] == "verified"
     assert place.bob.json("verify", "alice", "--confirm")[0]["level"] == "verified"
@@ -190,6 +193,10 @@ def test_a_relay_that_is_away(place: Place) -> None:
         (("history", "nobody"), 1, "no contact called 'nobody'"),
         (("chat", "nobody"), 1, "no contact called 'nobody'"),
         (("verify", "bob", "--code", "lokket:invite#IAAAA"), 1, "another kind"),
+        (("send", "bob", "-"), 1, "standard input is empty"),
+        (("send", "bob", ""), 1, "an argument is empty"),
+        (("contacts", "add", "alice", "-"), 1, "standard input is empty"),  # and not by name
+        (("contacts", "add", "alice", ""), 1, "an argument is empty"),
         (("contacts", "add", "x", "lokket:invite#Iabc"), 1, ""),
         (("contacts", "add", "nobody"), 1, "nobody on this relay is called"),
         (("contacts", "rename", "bob", "a\x1bb"), 1, "printable"),

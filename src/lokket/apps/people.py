@@ -53,15 +53,15 @@ async def add(
     session: Session,
     petname: Petname,
     who: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="[LINK|NAME]", help="An invite ('-': standard input), or their name at the relay."
         ),
-    ] = "",
+    ] = None,
     timeout: Timeout = 15.0,
 ) -> int:
     """Add somebody by invite, or by the name they took at your relay."""
-    who = text_argument(who).strip() or petname
+    who = petname if who is None else text_argument(who).strip()
     by_link = who.startswith(_LINK)
     async with await session.open() as client:
         await client.wait_online(timeout)
@@ -125,7 +125,9 @@ async def rename(
 async def verify(
     session: Session,
     petname: Petname,
-    code: Annotated[str, typer.Option(help="What their screen shows, scanned ('-': standard input).")] = "",
+    code: Annotated[
+        str | None, typer.Option(help="What their screen shows, scanned ('-': standard input).")
+    ] = None,
     confirm: Annotated[
         bool, typer.Option("--confirm", help="The numbers are the same: I compared them.")
     ] = False,
@@ -133,13 +135,13 @@ async def verify(
     """Show the safety number and the code to scan; with --code or --confirm, mark them verified."""
     out = session.out
     async with await session.open(online=False) as client:
-        if code or confirm:
-            await client.verify(petname, text_argument(code).strip())
+        if code is not None or confirm:
+            await client.verify(petname, None if code is None else text_argument(code).strip())
         contact = client.contact(petname)
         number, own_code = client.safety_number(petname), client.verify_code(petname)
     out.record("contact", **_fields(contact), safety_number=number, code=own_code)
     who = visible(petname)
-    if code or confirm:
+    if code is not None or confirm:
         out.say(f"{who} is verified.", "green")
         _say_authentication(out, contact)
         return output.OK

@@ -230,11 +230,23 @@ def read_passphrase(descriptor: int) -> str:
 
 
 def text_argument(words: str) -> str:
-    """``-`` means standard input, whole. LocalError: it is not text, or nothing."""
-    if words != "-":
-        return words
+    """``-`` means standard input, whole. LocalError: it is not text, too long, or nothing."""
+    if words == "-":
+        words = _standard_input()
+    elif not words.strip():
+        raise LocalError("an argument is empty: is a variable of the shell not set?")
+    return words
+
+
+def _standard_input() -> str:
+    """What a program before us in a pipe failed to write is no message, and no code that was scanned."""
+    given = sys.stdin.buffer.read(limits.CONTENT_MAX_BYTES + 1)
+    if len(given) > limits.CONTENT_MAX_BYTES:
+        raise LocalError(f"standard input has more than {limits.CONTENT_MAX_BYTES} bytes")
     try:
-        text = sys.stdin.buffer.read(limits.CONTENT_MAX_BYTES + 2).decode()
+        text = given.decode().removesuffix("\n").removesuffix("\r")
     except UnicodeDecodeError:
         raise LocalError("standard input is not UTF-8 text") from None
-    return text.removesuffix("\n").removesuffix("\r")
+    if not text.strip():
+        raise LocalError("standard input is empty")
+    return text

@@ -257,8 +257,8 @@ class Client(ABC):
     async def rename(self, petname: str, new_petname: str) -> None:
         await self.perform(events.RenameContact(petname, new_petname))
 
-    async def verify(self, petname: str, code: str = "") -> None:
-        """The numbers were compared, or ``code`` was scanned. LocalError: the code is another pair's."""
+    async def verify(self, petname: str, code: str | None = None) -> None:
+        """The numbers were compared, or ``code`` was scanned. LocalError: another pair's, or none."""
         await self.perform(events.MarkVerified(petname, code))
 
     def contacts(self) -> tuple[ContactView, ...]:

@@ -126,7 +126,7 @@ class MarkVerified:
     """The safety numbers were compared, or ``code`` (a scanned verify-QR) is checked."""
 
     petname: str
-    code: str = ""
+    code: str | None = None  # an empty one is a scan that failed, and verifies nobody
 
 
 @dataclass(frozen=True, slots=True)

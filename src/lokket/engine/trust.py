@@ -220,7 +220,7 @@ def verify(step: Step, command: MarkVerified) -> None:
     if contact.blocked:
         raise LocalError(f"{contact.petname} changed: accept the change first, then compare anew")
     own = own_state(require_account(step.tx))
-    if command.code:
+    if command.code is not None:
         try:
             identity.check_verify_code(own, book.state_of(contact), command.code)
         except RemoteError as error:

@@ -135,6 +135,9 @@ def test_a_verify_code_raises_the_level_and_a_wrong_one_does_not(friends: Friend
     town.befriend(carol, bob)
     with pytest.raises(LocalError):
         alice.handle(events.MarkVerified("bob", carol.ask(views.verify_code, "bob")))
+    with pytest.raises(LocalError):  # a scan that failed
+        alice.handle(events.MarkVerified("bob", ""))
+    assert alice.ask(views.contact, "bob").level != "verified"
     alice.handle(events.MarkVerified("bob", bob.ask(views.verify_code, "alice")))
     assert alice.ask(views.contact, "bob").level == "verified"
 
