@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import time
 from typing import Annotated
@@ -56,19 +57,20 @@ async def join(
     try:
         try:
             created = await client.create_account(link, name, on_code=codes.append, timeout_s=timeout)
-        except NotReached as error:
-            keep = True
-            show_code(out, codes[0])
-            out.record("account", registered=False, recovery_code=codes[0], sentence=str(error))
-            out.aside(
-                "The account is made, but the relay has not answered: it registers with the next command."
-            )
+        except (NotReached, asyncio.CancelledError) as error:
+            if codes:  # the vault has the account from here on, and its code nowhere
+                keep = True
+                show_code(out, codes[0])
+                out.record("account", registered=False, recovery_code=codes[0], sentence=str(error))
+                out.aside(
+                    "The account is made, but the relay has not answered: it registers with the next command."
+                )
             raise
         keep = True
         return await _joined(
             session, client, parsed, created.recovery_code, wanted=(name, inviter), timeout_s=timeout
         )
-    except LokketError:
+    except (LokketError, asyncio.CancelledError):
         if not keep:
             await client.close()
             session.discard()
@@ -89,6 +91,20 @@ async def _joined(
     """``wanted``: the name of the account, and the petname of the inviter."""
     out, me = session.out, client.me()
     where = client.read(views.account_code)
+
+    def record(first_contact: dict[str, str] | None) -> None:
+        out.record(
+            "account",
+            registered=True,
+            account=me.account_id,
+            genesis_hash=me.genesis_hash,
+            name=me.name,
+            relay=me.origin,
+            recovery_code=code,
+            code=where,
+            inviter=first_contact,
+        )
+
     if not out.as_json:
         out.say(f"Welcome{f', {me.name}' if me.name else ''}. Your account is {me.account_id}.", "bold")
         show_code(out, code)
@@ -99,28 +115,24 @@ async def _joined(
     if name is not None and me.name is None:
         out.aside(f"The name {visible(name)} is taken; your account has no name.", "yellow")
     inviter = None
-    if invite.genesis_hash is not None:
-        inviter = await client.wait_contact(invite.genesis_hash, timeout_s)
-        if petname:
-            try:
-                await client.rename(inviter.petname, petname)
-                inviter = client.contact(petname)
-            except LocalError as error:  # the account is made: a bad petname is no reason to hide its code
-                out.aside(str(error), "yellow")
-    await client.settle(min(timeout_s, _SETTLE_S))
-    number = "" if inviter is None else client.safety_number(inviter.petname)
-    out.record(
-        "account",
-        registered=True,
-        account=me.account_id,
-        genesis_hash=me.genesis_hash,
-        name=me.name,
-        relay=me.origin,
-        recovery_code=code,
-        code=where,
-        inviter=None
+    try:
+        if invite.genesis_hash is not None:
+            inviter = await client.wait_contact(invite.genesis_hash, timeout_s)
+            if petname:
+                try:
+                    await client.rename(inviter.petname, petname)
+                    inviter = client.contact(petname)
+                except LocalError as error:  # a bad petname is no reason to hide the code
+                    out.aside(str(error), "yellow")
+        await client.settle(min(timeout_s, _SETTLE_S))
+        number = "" if inviter is None else client.safety_number(inviter.petname)
+    except (LokketError, asyncio.CancelledError):
+        record(None)  # a program, too, is shown the code whatever comes after
+        raise
+    record(
+        None
         if inviter is None
-        else {"petname": inviter.petname, "level": inviter.level, "safety_number": number},
+        else {"petname": inviter.petname, "level": inviter.level, "safety_number": number}
     )
     if inviter is not None:
         who = visible(inviter.petname)

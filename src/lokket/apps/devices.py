@@ -310,6 +310,13 @@ async def recover(
     code = sys.stdin.readline().strip()
     client = await session.create(chosen)
     keep_vault = False
+    fresh = ""
+
+    def new_code(code: str) -> None:
+        nonlocal fresh
+        fresh = code
+        show_code(out, code)
+
     try:
         try:
             restored = await devices.recover(
@@ -319,17 +326,19 @@ async def recover(
                 keep=tuple(keep or ()),
                 name=name,
                 device_name=device_name or default_name(),
-                on_code=lambda fresh: show_code(out, fresh),
+                on_code=new_code,
                 timeout_s=timeout,
             )
-        except NotReached:
-            keep_vault = True
-            out.aside("The relay has not answered: it goes on with the next command.")
+            await client.settle(_SETTLE_S)
+        except (NotReached, asyncio.CancelledError) as error:
+            if fresh:  # the vault goes on with it, and has the code nowhere
+                keep_vault = True
+                out.record("account", registered=False, recovery_code=fresh, sentence=str(error))
+                out.aside("The relay has not answered: it goes on with the next command.")
             raise
         keep_vault = True
-        await client.settle(_SETTLE_S)
         me = client.me()
-    except LokketError:
+    except (LokketError, asyncio.CancelledError):
         if not keep_vault:
             await client.close()
             session.discard()
