@@ -17,10 +17,14 @@ _PIECE_BYTES = 256 * 1024
 class NewFile:
     """Written beside ``path`` and renamed onto it by ``commit``; what was there stays until then.
 
-    A context manager: left without ``commit``, or killed, it has changed nothing. LocalError: the disk.
+    A context manager: left without ``commit``, or killed, it has changed nothing.
+    LocalError: the disk refuses, or there is a device or a pipe, which the renaming would take away.
     """
 
     def __init__(self, path: Path) -> None:
+        with in_sentences(path):
+            if str(path) == "-" or (path.exists() and not path.is_file()):
+                raise LocalError(f"{path} is no file: name one; this is not written into anything else")
         self._path = path
         self._draft = path.with_name(f".{path.name}.partial")
         with in_sentences(path):

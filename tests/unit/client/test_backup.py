@@ -425,3 +425,15 @@ def test_an_account_is_deleted_also_by_an_attempt_that_was_cut_short(tmp_path: P
             await bob.add_contact("alice", name="alice")
 
     run(tmp_path, story)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes with a name")
+def test_a_device_or_a_pipe_is_not_replaced_by_a_file(tmp_path: Path) -> None:
+    """Whoever is root would lose /dev/null or /dev/stdout by it."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for place in (pipe, tmp_path, Path("-")):
+        with pytest.raises(LocalError, match="no file"):
+            NewFile(place)
+    assert list(tmp_path.iterdir()) == [pipe]
+    assert pipe.is_fifo()
