@@ -1,8 +1,11 @@
-"""XEdDSA (signal.org/docs/specifications/xeddsa, revision 1) by way of Ed25519, in OpenSSL's constant time.
+"""XEdDSA as libsignal has it, by way of Ed25519, in OpenSSL's constant time.
 
 An identity is an Ed25519 *seed*; its X25519 scalar and its signing scalar are the same number, so an
-Ed25519 signature is an XEdDSA signature but for the sign bit of the public key, which XEdDSA carries in
-the top bit of ``s``. Nonces are Ed25519's own, deterministic, which every XEdDSA verifier accepts.
+Ed25519 signature is an XEdDSA signature but for the sign bit of the public key. The specification
+(signal.org/docs/specifications/xeddsa, revision 1) negates the scalar until that bit is 0; libsignal keeps
+the scalar and carries the bit in the top bit of ``s``, and so do we. What a signer by the specification
+makes verifies here; ours verify with libsignal, and by the specification where the bit is 0, which it is
+for half of all identities. Nonces are Ed25519's own, deterministic, which every verifier accepts.
 """
 
 from __future__ import annotations
@@ -39,7 +42,7 @@ class IdentityKeyPair:
         """05 || u, 33 bytes."""
 
     def sign(self, message: bytes) -> bytes:
-        """XEdDSA, 64 bytes, deterministic."""
+        """XEdDSA with libsignal's sign bit, 64 bytes, deterministic."""
         signature = self._signing.sign(message)
         return signature[:63] + bytes((signature[63] | self._signing.public[31] & 0x80,))
 
