@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from lokket.errors import KeyRefused
+from lokket.protocol.mls.signatures import ED448, ED25519
 from lokket.protocol.mls.structs import (
     CommitSource,
     Extension,
@@ -27,6 +28,7 @@ from lokket.protocol.mls.validation import (
     check_tree,
     check_unique,
 )
+from tests.support import points
 from tests.support.mls_rules import (
     CAPABILITIES,
     GROUP_ID,
@@ -39,6 +41,7 @@ from tests.support.mls_rules import (
     refused,
     tree_of,
 )
+from tests.support.refusals import refusal
 
 ALICE, BOB, CAROL = people(3)
 PACKAGE = Place(source=Lifetime, now_s=NOW_S)
@@ -54,6 +57,20 @@ def test_what_is_right_passes() -> None:
     check_leaf(SUITE, ALICE.update(3), Place(GROUP_ID, 3, UpdateSource, NOW_S))
     tree = tree_of([ALICE, BOB, CAROL])
     check_tree(SUITE, tree, context_of(tree), NOW_S)
+
+
+def test_signature_keys_of_low_order() -> None:
+    """They verify what nobody signed: with (1, 0) of Ed448, R = (1, 0) and S = 0 do so for every message."""
+    p448 = 2**448 - 2**224 - 1
+    for key in points.low_order_ed25519():
+        with refusal(KeyRefused):
+            ED25519.verify(key, b"message", key + bytes(32))
+    for y in (0, 1, p448 - 1, p448, p448 + 1):
+        for sign in (b"\x00", b"\x80", b"\x01"):
+            key = y.to_bytes(56, "little") + sign
+            for point in (key, bytes(57), bytes(56) + b"\x80"):
+                with refusal(KeyRefused):
+                    ED448.verify(key, b"message", point + bytes(57))
 
 
 @pytest.mark.parametrize("change", ["credential", "capabilities", "encryption_key", "signature", "key"])

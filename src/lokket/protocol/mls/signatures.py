@@ -55,7 +55,11 @@ class SignatureScheme(ABC):
 # y-coordinates of Edwards points whose order divides the cofactor: as keys they verify what nobody signed.
 _P25519: Final = 2**255 - 19
 _ORDER_8_Y: Final = 2707385501144840649318225287225658788936804267575313519463743609750303402022
-_LOW_ORDER_Y: Final = frozenset({0, 1, _P25519 - 1, _ORDER_8_Y, _P25519 - _ORDER_8_Y})
+_P448: Final = 2**448 - 2**224 - 1
+_FIELDS: Final = {  # by bytes of a key: the field's prime, and those y
+    32: (_P25519, frozenset({0, 1, _P25519 - 1, _ORDER_8_Y, _P25519 - _ORDER_8_Y})),
+    57: (_P448, frozenset({0, 1, _P448 - 1})),
+}
 
 
 class EdDSA(SignatureScheme):
@@ -92,11 +96,12 @@ class EdDSA(SignatureScheme):
 
 
 def _edwards_loader(kind: type[Any], size: int) -> Any:
+    prime, low_order = _FIELDS[size]
+
     def load(public: bytes) -> Any:
-        if size == 32:
-            y = int.from_bytes(public, "little") & (1 << 255) - 1
-            if y >= _P25519 or y in _LOW_ORDER_Y:
-                raise ValueError("not canonical, or of low order")
+        y = int.from_bytes(public, "little") & (1 << 8 * size - 1) - 1  # the last bit is the sign of x
+        if y >= prime or y in low_order:
+            raise ValueError("not canonical, or of low order")
         return kind.from_public_bytes(public)
 
     return load
