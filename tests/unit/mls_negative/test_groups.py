@@ -681,3 +681,18 @@ def test_what_is_printed_shows_no_secret() -> None:
         assert len(secret) >= 16
         for form in (repr(secret)[2:-1], secret.hex(), str(list(secret))):
             assert form not in shown
+
+
+def test_many_external_senders_are_compared_with_a_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A member may list thousands, and again: what is new among them is found in one pass."""
+
+    def listed(numbers: range) -> tuple[mls.Extension, ...]:
+        credential = mls.basic_credential(b"server")
+        senders = (mls.ExternalSender(number.to_bytes(32, "big"), credential) for number in numbers)
+        return (mls.make_extension(mls.ExternalSenders(tuple(senders))),)
+
+    compared, real = [], mls.ExternalSender.__eq__
+    monkeypatch.setattr(mls.ExternalSender, "__eq__", lambda *two: (compared.append(1), real(*two))[1])
+    changes = transition.sender_changes(b"group", listed(range(1, 301)), listed(range(300)))
+    assert [change.signature_key for change in changes] == [(300).to_bytes(32, "big")]
+    assert len(compared) < 1_000

@@ -150,7 +150,7 @@ def sender_changes(
 ) -> list[LeafChange]:
     """A question for each external sender that was not listed before."""
     senders, known = read_extension(extensions, ExternalSenders), read_extension(before, ExternalSenders)
-    listed = known.senders if known is not None else ()
+    listed = frozenset(known.senders if known is not None else ())  # a member may list thousands
     return [
         LeafChange(
             ChangeKind.EXTERNAL_SENDER,
