@@ -420,3 +420,27 @@ def test_a_pair_of_another_leaf_opens_nothing() -> None:
     stranger: KEMKeyPair = person("stranger").encryption
     with pytest.raises(DecryptionFailed):
         open_path(SUITE, tree, (0, path, frozenset()), Receiver(1, {2: stranger}), bound)
+
+
+def test_many_unmerged_leaves_are_left_out_in_one_pass() -> None:
+    """A tree from outside may list half its leaves at the root: no leaf is compared with all the others."""
+    compared = []
+
+    class Counted(int):
+        def __lt__(self, other: int) -> bool:
+            compared.append(other)
+            return int(self) < other
+
+        def __ge__(self, other: int) -> bool:
+            compared.append(other)
+            return int(self) >= other
+
+        __hash__ = int.__hash__
+
+    leaf = ALICE.leaf
+    half: list[AnyNode | None] = [leaf if index % 2 == 0 else None for index in range(2 * 256 - 1)]
+    tree = RatchetTree.from_nodes(tuple(half))
+    found = tree.root.tree_hash_without(SUITE.hash, tuple(Counted(index) for index in range(128, 256)))
+    blank = RatchetTree.from_nodes(tuple(half[: 2 * 128 - 1])).with_room()[0]
+    assert found == blank.tree_hash(SUITE.hash)
+    assert len(compared) < 128 * 2 * 16

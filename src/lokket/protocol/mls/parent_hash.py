@@ -14,7 +14,7 @@ PARENTS_BOUND: Final = Rule("7.9.2-1", "every parent node has a node below it wi
 
 def parent_hash(node: ParentNode, sibling: Subtree, hash_: Hash) -> bytes:
     """Of ``node``, as stored below it on the side away from ``sibling``, its other child (section 7.9)."""
-    original = sibling.tree_hash_without(hash_, frozenset(node.unmerged_leaves))
+    original = sibling.tree_hash_without(hash_, node.unmerged_leaves)
     return hash_(
         b"".join((tls.opaque(node.encryption_key), tls.opaque(node.parent_hash), tls.opaque(original)))
     )

@@ -75,19 +75,21 @@ class Subtree:
                 self._hash = hash_(_parent_input(self.node, left, right))
         return self._hash
 
-    def tree_hash_without(self, hash_: Hash, leaves: frozenset[int]) -> bytes:
-        """The tree hash with these leaves blank and in no list of unmerged leaves (section 7.9)."""
-        first, size = self.first_leaf, self.leaves
-        if not leaves or not any(first <= leaf < first + size for leaf in leaves):
+    def tree_hash_without(self, hash_: Hash, leaves: tuple[int, ...]) -> bytes:
+        """The tree hash with these leaves, rising, blank and in no list of unmerged leaves (section 7.9)."""
+        first = self.first_leaf
+        leaves = leaves[bisect_left(leaves, first) : bisect_left(leaves, first + self.leaves)]
+        if not leaves:
             return self.tree_hash(hash_)
         if self.left is None or self.right is None:
             return hash_(_leaf_input(self.index // 2, None))
         left = self.left.tree_hash_without(hash_, leaves)
         right = self.right.tree_hash_without(hash_, leaves)
         node = self.node
-        if isinstance(node, ParentNode) and not leaves.isdisjoint(node.unmerged_leaves):
+        if isinstance(node, ParentNode) and node.unmerged_leaves:
+            without = frozenset(leaves)
             node = replace(
-                node, unmerged_leaves=tuple(leaf for leaf in node.unmerged_leaves if leaf not in leaves)
+                node, unmerged_leaves=tuple(leaf for leaf in node.unmerged_leaves if leaf not in without)
             )
         return hash_(_parent_input(node, left, right))
 
