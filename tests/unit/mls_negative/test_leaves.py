@@ -73,6 +73,24 @@ def test_signature_keys_of_low_order() -> None:
                     ED448.verify(key, b"message", point + bytes(57))
 
 
+def test_a_leaf_that_was_verified_before_in_another_place_or_suite() -> None:
+    known: set[bytes] = set()
+    leaf = ALICE.update(3)
+    check_leaf(SUITE, leaf, Place(GROUP_ID, 3), known)
+    check_leaf(SUITE, leaf, Place(GROUP_ID, 3), known)
+    assert len(known) == 1
+    for suite, place in (
+        (SUITE, Place(GROUP_ID, 2)),
+        (SUITE, Place(b"other", 3)),
+        (SUITES[2], Place(GROUP_ID, 3)),
+    ):
+        with refused("7.3-2"):
+            check_leaf(suite, leaf, place, known)
+    with refused("7.3-2"):
+        check_leaf(SUITE, replace(leaf, signature=bytes(64)), Place(GROUP_ID, 3), known)
+    assert len(known) == 1
+
+
 @pytest.mark.parametrize("change", ["credential", "capabilities", "encryption_key", "signature", "key"])
 def test_a_leaf_that_its_key_did_not_sign(change: str) -> None:
     leaf = ALICE.leaf

@@ -131,9 +131,9 @@ def check_own_extensions(leaf: LeafNode) -> None:
 def check_leaf_signature(
     suite: CipherSuite, leaf: LeafNode, place: Place, known: Known | None = None
 ) -> None:
-    """7.3-2. A leaf that was verified at this place before, by its hash, is not verified again."""
+    """7.3-2. A leaf that was verified at this place and in this suite before is not verified again."""
     content = leaf.to_be_signed(place.group_id, place.leaf_index)
-    mark = b"" if known is None else suite.hash(content + leaf.signature)
+    mark = b"" if known is None else suite.hash(suite.number.to_bytes(2, "big") + content + leaf.signature)
     if known is not None and mark in known:
         return
     _verify(suite, leaf.signature_key, (_LEAF_LABEL, content, leaf.signature), LEAF_SIGNATURE)
