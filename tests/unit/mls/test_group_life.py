@@ -435,3 +435,26 @@ def test_key_packages() -> None:
     with pytest.raises(LocalError, match=re.escape("7.3-5")):
         bob.group.commit(NOW_S + alice.settings.key_package_s + 1, bob.entropy, [add(own)])
     assert "private" not in repr(own)
+
+
+def test_a_key_package_has_no_extension_that_its_owner_does_not_list() -> None:
+    alice = Client("alice")
+    bare = replace(alice.identity, capabilities=replace(mls.capabilities(), extensions=()))
+    unknown = (mls.Extension(0xFF42, b""),)
+    for identity, last_resort, extensions in ((bare, True, ()), (alice.identity, False, unknown)):
+        with pytest.raises(LocalError, match="capabilities"):
+            mls.make_key_package(
+                alice.suite, identity, alice.settings, NOW_S, alice.entropy,
+                last_resort=last_resort, extensions=extensions,
+            )  # fmt: skip
+    alice.identity = replace(alice.identity, capabilities=mls.capabilities(extensions=(0xFF42,)))
+    own = mls.make_key_package(
+        alice.suite,
+        alice.identity,
+        alice.settings,
+        NOW_S,
+        alice.entropy,
+        last_resort=True,
+        extensions=unknown,
+    )
+    assert mls.read_key_package(own.message, alice.settings, NOW_S) == own.key_package

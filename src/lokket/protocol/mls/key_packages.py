@@ -11,6 +11,7 @@ from lokket.errors import LocalError, RemoteError
 from lokket.protocol.mls.messages import decode_message, encode_message
 from lokket.protocol.mls.settings import Identity, Settings, greased
 from lokket.protocol.mls.structs import (
+    DEFAULT_EXTENSIONS,
     MLS10,
     Extension,
     Extensions,
@@ -91,12 +92,16 @@ def make_key_package(
     """A new key package, valid from an hour ago for ``settings.key_package_s``.
 
     ``last_resort``: it may be used again and again (draft-ietf-mls-extensions, last_resort_key_package).
+    LocalError: an extension that ``identity.capabilities`` does not list (section 10, MUST).
     """
     lifetime = Lifetime(max(0, now_s - _CLOCK_SKEW_S), now_s + settings.key_package_s)
     leaf, encryption = make_leaf(suite, identity, settings, lifetime, entropy)
     init = suite.generate_key_pair(entropy)
     if last_resort:
         extensions = (*extensions, Extension(ExtensionType.LAST_RESORT, b""))
+    listed = DEFAULT_EXTENSIONS.union(leaf.capabilities.extensions)
+    if not listed.issuperset(one.extension_type for one in extensions):
+        raise LocalError("the capabilities do not list every extension of the key package")
     unsigned = KeyPackage(MLS10, suite.number, init.public, leaf, extensions, b"")
     signature = suite.sign_with_label(identity.signature.private, b"KeyPackageTBS", unsigned.to_be_signed())
     package = replace(unsigned, signature=signature)
