@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from typing import Any, Final
 
 import typer
@@ -97,6 +96,4 @@ def run(arguments: list[str]) -> int:
         build(arguments[0] if arguments else "")(arguments, prog_name="lokket")
     except SystemExit as ending:
         return ending.code if isinstance(ending.code, int) else 1
-    finally:
-        sys.stdout.flush()
     return 0

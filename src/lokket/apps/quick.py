@@ -6,7 +6,6 @@ Reads what is written plainly; anything else, and every mistake, is left to type
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -37,10 +36,7 @@ def run(arguments: list[str]) -> int | None:
     if written is None:
         return None
     session: Session = session_of(**written.common)
-    try:
-        return perform(session, lambda: send(session, written.petname, written.words, **written.own))
-    finally:
-        sys.stdout.flush()
+    return perform(session, lambda: send(session, written.petname, written.words, **written.own))
 
 
 def read(arguments: list[str], environment: Any) -> Written | None:
