@@ -14,6 +14,7 @@ from lokket.engine.prekeys import manifest_hash_of
 from lokket.engine.records import Account, PeerDevice, SessionBinding, SessionRow, load, save
 from lokket.engine.step import Step, local_device, require_account
 from lokket.engine.store import PEER, SESSION, Transaction
+from lokket.errors import DecodeError, LocalError
 from lokket.protocol import identity, pairwise, prekeys
 
 _MANIFESTS_KEPT = 8
@@ -21,8 +22,12 @@ _BINDINGS_KEPT = 1 + limits.ARCHIVED_SESSIONS_MAX
 
 
 def record_of(tx: Transaction, device_hash: bytes) -> pairwise.SessionRecord | None:
+    """LocalError: the row is damaged, which is no fault of the message that it was read for."""
     row = load(tx, SESSION, device_hash, SessionRow)
-    return None if row is None else pairwise.SessionRecord.decode(row.record)
+    try:
+        return None if row is None else pairwise.SessionRecord.decode(row.record)
+    except DecodeError:
+        raise LocalError("a session in the vault is damaged: run 'lokket doctor'") from None
 
 
 def store(step: Step, device_hash: bytes, record: pairwise.SessionRecord, session_id: bytes) -> None:

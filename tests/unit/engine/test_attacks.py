@@ -8,7 +8,7 @@ import pytest
 from lokket import limits
 from lokket.codec import tls
 from lokket.engine import events, outbox, sessions, views
-from lokket.engine.records import Contact, OutboxRow, load, rows, save
+from lokket.engine.records import Contact, OutboxRow, SessionRow, load, rows, save
 from lokket.engine.step import Link, Step, account_of, require_account, save_account
 from lokket.errors import LocalError
 from lokket.protocol import identity, prekeys
@@ -533,3 +533,16 @@ def test_records_hide_what_they_hold(friends: Friends) -> None:
     _, alice, _ = friends
     account = alice.ask(account_of)
     assert repr(account) == "Account(…)"
+
+
+def test_a_damaged_session_of_our_own_is_no_fault_of_the_message(friends: Friends) -> None:
+    """It is told, not set aside: the message comes again when the vault is mended."""
+    town, alice, bob = friends
+    town.say(alice, "bob", "before")
+    tx = bob.vault.begin()
+    [(peer, good)] = rows(tx, "session", SessionRow)
+    save(tx, "session", peer, msgspec.structs.replace(good, record=b"\x02" + good.record[1:]))
+    tx.commit()
+    with pytest.raises(LocalError, match="session in the vault is damaged"):
+        town.say(alice, "bob", "meanwhile")
+    assert (bob.held(), bob.texts("alice")) == ([], ["before"])
