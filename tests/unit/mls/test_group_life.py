@@ -420,6 +420,20 @@ def test_exported_secrets_have_a_length_that_can_be() -> None:
             alice.group.export(b"label", b"context", length)
 
 
+def test_past_epochs_are_forgotten_without_a_gap() -> None:
+    """The clock was days ahead when the first epoch ended, and right when bob's leaf went with the second."""
+    alice, bob = crowd(["alice", "bob"])
+    late, kept_s = bob.say(b"late"), alice.settings.past_epoch_s
+    alice.group, sent = alice.group.commit(NOW_S, alice.entropy)
+    alice.group = alice.group.merge_pending(NOW_S + 2 * kept_s)
+    bob.take(sent.commit)
+    alice.take(bob.commit(options=mls.CommitOptions(identity=bob.new_identity())).commit)
+    assert alice.group.process(late)
+    alice.group = alice.group.forget(NOW_S + kept_s)
+    with broken("6.1-3"):
+        alice.group.process(late)
+
+
 def test_key_packages() -> None:
     alice = Client("alice")
     own = alice.package(last_resort=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 
 from lokket.crypto.kem import KEMKeyPair
 from lokket.errors import LocalError
@@ -128,11 +129,14 @@ def succeed(
 
 
 def forget(state: GroupState, now_s: int) -> GroupState:
-    """Without the past epochs that are too many, or ended too long ago (section 14)."""
+    """Without the past epochs that are too many, or ended too long ago (section 14), and without older ones.
+
+    What leaves stood in an epoch follows from all that came after it (``past_leaf``): a clock that was set
+    back must not make a gap.
+    """
     settings = state.settings
-    kept = tuple(
-        past for past in state.past[: settings.past_epochs] if now_s - past.ended_s < settings.past_epoch_s
-    )
+    recent = state.past[: settings.past_epochs]
+    kept = tuple(takewhile(lambda past: now_s - past.ended_s < settings.past_epoch_s, recent))
     return state if len(kept) == len(state.past) else replace(state, past=kept)
 
 
