@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from lokket.errors import KeyRefused
+from lokket.protocol.mls import support
 from lokket.protocol.mls.signatures import ED448, ED25519
 from lokket.protocol.mls.structs import (
     CommitSource,
@@ -57,6 +58,26 @@ def test_what_is_right_passes() -> None:
     check_leaf(SUITE, ALICE.update(3), Place(GROUP_ID, 3, UpdateSource, NOW_S))
     tree = tree_of([ALICE, BOB, CAROL])
     check_tree(SUITE, tree, context_of(tree), NOW_S)
+
+
+def test_endless_capabilities_are_not_remembered() -> None:
+    """80 kB of numbers are megabytes as sets, and a member may send others with every Update."""
+
+    def remembered() -> int:
+        return support._of.cache_info().currsize + support._joined.cache_info().currsize
+
+    support._of.cache_clear()
+    support._joined.cache_clear()
+    few = support.Support.of(ALICE.leaf)
+    assert remembered() == 1
+    for start in range(3):
+        able = replace(CAPABILITIES, extensions=tuple(range(0x8000 + start, 0xA000 + start)))
+        many = support.Support.of(replace(ALICE.leaf, capabilities=able))
+        assert many.has_extensions((0x9000, 1))
+        both = few.joined(many)
+        assert both.has_extensions((1,))
+        assert not both.has_extensions((0x9000,))
+    assert remembered() == 1
 
 
 def test_signature_keys_of_low_order() -> None:

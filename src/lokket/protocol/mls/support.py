@@ -20,6 +20,9 @@ from lokket.protocol.mls.structs import (
 
 Numbers = frozenset[int]
 _NONE: Final[Numbers] = frozenset()
+_REMEMBERED_MAX: Final = (
+    256  # numbers of one client: a member that lists thousands, ever others, fills no memory
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,19 +39,23 @@ class Support:
 
     @staticmethod
     def of(leaf: LeafNode) -> Support:
-        capabilities = leaf.capabilities
-        return _of(
-            capabilities.extensions,
-            capabilities.proposals,
-            capabilities.credentials,
-            leaf.credential.credential_type,
-        )
+        able = leaf.capabilities
+        size = len(able.extensions) + len(able.proposals) + len(able.credentials)
+        make = _of if size <= _REMEMBERED_MAX else _of.__wrapped__
+        return make(able.extensions, able.proposals, able.credentials, leaf.credential.credential_type)
 
     def joined(self, other: Support) -> Support:
         """Of the members of both."""
         if self is other or other is NO_MEMBERS:
             return self
-        return other if self is NO_MEMBERS else _joined(self, other)
+        if self is NO_MEMBERS:
+            return other
+        make = _joined if max(self._size, other._size) <= _REMEMBERED_MAX else _joined.__wrapped__
+        return make(self, other)
+
+    @property
+    def _size(self) -> int:
+        return sum(len(numbers or ()) for numbers in (self.extensions, self.proposals, self.credentials))
 
     def has(self, required: RequiredCapabilities) -> bool:
         """Section 11.1."""
