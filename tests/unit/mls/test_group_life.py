@@ -157,6 +157,10 @@ def test_a_commit_leaves_out_what_the_application_is_against() -> None:
     assert isinstance(staged, mls.StagedCommit)
     assert [one.reference for one in staged.proposals] == [joining]
     assert without.merge_pending(NOW_S).member_count == 4
+    forgetful = alice.group.discard_waiting()
+    assert not forgetful.waiting
+    with broken("12.2-13"):
+        forgetful.process(bob.group.commit(NOW_S, bob.entropy)[1].commit)
     alice.take(bob.commit().commit)
     assert (alice.group.member_count, alice.group.member(2) is None) == (3, False)
 

@@ -199,7 +199,8 @@ class Group:
         return Group(replace(self._state, pending=None))
 
     def discard_waiting(self) -> Group:
-        """The group without the proposals that wait."""
+        """The group without the proposals that wait. It cannot follow a commit that refers to one of them
+        (12.2-13): to leave some out of a commit of ours, ``CommitOptions.leave_out``."""
         return Group(replace(self._state, proposals={}, updates={}))
 
     def forget(self, now_s: int) -> Group:

@@ -20,7 +20,7 @@ from lokket.protocol.mls.secret_tree import SecretTree
 from lokket.protocol.mls.settings import Settings
 from lokket.protocol.mls.structs import GroupContext, LeafNode
 from lokket.protocol.mls.suite import CipherSuite
-from lokket.protocol.mls.treekem import LeafKeys, PrivateKeys
+from lokket.protocol.mls.treekem import PrivateKeys
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +94,6 @@ class GroupState:
         leaf = self.tree.leaf(self.leaf_index)
         assert leaf is not None, "a member's own leaf stands in its tree"
         return leaf
-
-    def leaf_keys(self, template: LeafNode | None = None) -> LeafKeys:
-        return LeafKeys(
-            self.leaf_index, template or self.own_leaf, self.signature_private, self.context.group_id
-        )
 
     def past_leaf(self, epoch: int, leaf_index: int) -> LeafNode | None:
         """The leaf as it stood in a past epoch that is kept."""

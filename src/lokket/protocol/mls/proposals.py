@@ -161,7 +161,7 @@ class Commit(tls.Kept):
 
 @dataclass(frozen=True, slots=True)
 class ProposalBox:
-    """A proposal by itself, as vectors and storage hold it."""
+    """A proposal by itself, as the official vectors hold it."""
 
     proposal: Proposal
 

@@ -113,10 +113,6 @@ class Staged:
     external: bool
     replaced: dict[int, LeafNode | None]
 
-    @property
-    def removes_us(self) -> bool:
-        return self.before.leaf_index in self.applied.removed
-
 
 def receive(
     state: GroupState, data: bytes

@@ -34,18 +34,6 @@ class ExtensionType(IntEnum):
     LAST_RESORT = 10
 
 
-class ProposalType(IntEnum):
-    """Section 17.4."""
-
-    ADD = 1
-    UPDATE = 2
-    REMOVE = 3
-    PSK = 4
-    REINIT = 5
-    EXTERNAL_INIT = 6
-    GROUP_CONTEXT_EXTENSIONS = 7
-
-
 # What every client supports without saying so (section 7.2).
 DEFAULT_EXTENSIONS: Final = frozenset(range(1, 6))
 DEFAULT_PROPOSALS: Final = frozenset(range(1, 8))

@@ -22,10 +22,6 @@ def leaf_to_node(leaf: int) -> int:
     return 2 * leaf
 
 
-def node_to_leaf(node: int) -> int:
-    return node // 2
-
-
 def is_leaf(node: int) -> bool:
     return not node & 1
 
