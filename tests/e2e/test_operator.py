@@ -52,6 +52,8 @@ def test_the_operators_orders(place: tuple[RelayMachine, list[Machine]], running
     assert order("quota", "alice", "--messages", "5")[0]["count_max"] == 5
     assert order("ban", "alice")[0]["banned"]
     assert order("users")[0]["banned"]
+    if running:
+        assert "is banned from this relay" in str(alice.json("doctor", code=1))
     assert not order("ban", "alice", "--lift")[0]["banned"]
     assert "--yes" in order("purge", "alice", code=1)[0]["sentence"]
     assert "knows nobody" in order("purge", "nobody", "--yes", code=1)[0]["sentence"]

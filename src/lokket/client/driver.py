@@ -73,6 +73,7 @@ class Driver:
         self.arrived = 0  # envelopes taken in since the login
         self.online: int | None = None  # how many envelopes waited at the login; None: not logged in
         self._hung_up = ""
+        self._refused = ""  # the login, by the relay, and why
         self._retry_ms = limits.RECONNECT_FIRST_MS
         self._redial_ms = 0
         self._worker: asyncio.Task[None] | None = None
@@ -355,6 +356,8 @@ class Driver:
                     self._tell(notice)
 
     def _tell(self, happening: Happening) -> None:
+        if isinstance(happening, events.ErrandFailed) and happening.errand == "login":
+            self._refused = happening.sentence
         for queue in list(self._listeners):
             if queue.full():
                 self._listeners.discard(queue)
@@ -381,6 +384,7 @@ class Driver:
     async def _stay_connected(self, transport: Transport) -> None:
         while not self._hung_up:
             await self._disk.wait()
+            self._refused = ""
             try:
                 await self._one_connection(transport)
                 sentence = "the relay closed the connection"
@@ -392,7 +396,7 @@ class Driver:
                 return
             if not self._hung_up:
                 wait_ms = self._next_wait_ms()
-                self._tell(Offline(sentence, wait_ms))
+                self._tell(Offline(self._refused or sentence, wait_ms))
                 await asyncio.sleep(wait_ms / 1000)
 
     def _next_wait_ms(self) -> int:
