@@ -1,11 +1,14 @@
-"""Stopped in the middle, as real processes: the one secret that is shown once is shown."""
+"""Stopped in the middle, as real processes: at once, and the one secret that is shown once is shown."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import signal
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +18,7 @@ from lokket.crypto.keys import Ed25519KeyPair
 from lokket.protocol.identity import Invite, new_recovery_code
 from lokket.protocol.linking import AccountCode
 from lokket.system import SystemEntropy
-from tests.support.machine import Machine, Process
+from tests.support.machine import Machine, Process, environment
 
 BARE = "--insecure-no-passphrase"
 RELAY_KEY = Ed25519KeyPair(bytes(32)).public
@@ -62,3 +65,41 @@ def test_a_recovery_that_is_stopped_shows_the_next_code(mute: socket.socket, tmp
     process.write(new_recovery_code(SystemEntropy()) + "\n")
     told = stopped(process, mute)
     assert [(each["type"], len(str(each["recovery_code"]))) for each in told] == [("account", 69)]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a terminal is made by POSIX' means")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("option", "prompt"), [(BARE, b"Your recovery code: "), ("--passphrase", b"A passphrase for the vault")]
+)
+def test_a_question_is_no_reason_to_stay(
+    tmp_path: Path, option: str, prompt: bytes, number: signal.Signals
+) -> None:
+    import pty
+
+    account = dataclasses.replace(CODE, origin="ws://127.0.0.1:1").encode()
+    person, terminal = pty.openpty()
+    try:
+        with subprocess.Popen(
+            [sys.executable, "-m", "lokket.apps.entry", "recover", account, option],
+            env=environment(tmp_path),
+            stdin=terminal,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        ) as asking:
+            assert asking.stderr is not None
+            told = b""
+            while prompt not in told:
+                piece = os.read(asking.stderr.fileno(), 4096)
+                assert piece, told
+                told += piece
+            asking.send_signal(number)
+            try:
+                assert asking.wait(30) == 130
+            finally:
+                asking.kill()
+            assert b"Traceback" not in asking.stderr.read()
+    finally:
+        os.close(person)
+        os.close(terminal)
+    assert not (tmp_path / "profiles").exists()

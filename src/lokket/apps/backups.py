@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -16,6 +15,7 @@ from lokket.apps.command import command, default_command
 from lokket.apps.options import Timeout
 from lokket.apps.output import Output, clock
 from lokket.apps.session import Session, read_passphrase, text_argument
+from lokket.apps.typed import secret
 from lokket.client import backup, relay_backups
 from lokket.client import export as exports
 from lokket.client.backup import ArchiveFile, Made, Restored
@@ -332,13 +332,13 @@ async def _key(
     if backup_fd is not None:
         return await asyncio.to_thread(unlock, file.header, read_passphrase(backup_fd))
     if by_passphrase:
-        return await asyncio.to_thread(unlock, file.header, getpass.getpass("The backup's passphrase: "))
+        return await asyncio.to_thread(unlock, file.header, secret("The backup's passphrase: "))
     own = await _own_key(session, client)
     if own and file.opens_with(own):
         return own
     if not sys.stdin.isatty():
         raise LocalError("the key of this backup is not in this vault: give --code, or its passphrase")
-    return read_backup_code(getpass.getpass("The backup's code: "))
+    return read_backup_code(secret("The backup's code: "))
 
 
 async def _own_key(session: Session, client: Client | None) -> bytes:
@@ -356,8 +356,8 @@ async def _own_key(session: Session, client: Client | None) -> bytes:
 def _new_passphrase(descriptor: int | None) -> str:
     if descriptor is not None:
         return read_passphrase(descriptor)
-    first = getpass.getpass("A passphrase for the backups: ")
-    if getpass.getpass("The same again: ") != first:
+    first = secret("A passphrase for the backups: ")
+    if secret("The same again: ") != first:
         raise LocalError("the two passphrases differ: try again")
     return first
 

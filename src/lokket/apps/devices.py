@@ -16,6 +16,7 @@ from lokket.apps.command import command, default_command
 from lokket.apps.options import Timeout
 from lokket.apps.output import Output
 from lokket.apps.session import Session, text_argument
+from lokket.apps.typed import typed_line
 from lokket.apps.visible import visible
 from lokket.client import devices
 from lokket.client.client import Client
@@ -223,7 +224,7 @@ async def _ask_number(out: Output, asked: events.LinkAsked) -> str:
     out.say(
         f"It will read and write as you. Type the {NUMBER_DIGITS} digits that it shows, or nothing to stop:"
     )
-    number: str = (await asyncio.to_thread(sys.stdin.readline)).strip()
+    number = (await typed_line()).strip()
     if not number:
         raise LocalError("nothing was added")
     return number
@@ -278,7 +279,7 @@ def default_name() -> str:
 
 async def _agree(question: str) -> None:
     print(question, end="", file=sys.stderr, flush=True)
-    if (await asyncio.to_thread(sys.stdin.readline)).strip().lower() != "yes":
+    if (await typed_line()).strip().lower() != "yes":
         raise LocalError("nothing was changed")
 
 
@@ -307,7 +308,7 @@ async def recover(
     chosen = protection(session, ask_passphrase=ask_passphrase, bare=bare)
     if sys.stdin.isatty():
         print("Your recovery code: ", end="", file=sys.stderr, flush=True)
-    code = sys.stdin.readline().strip()
+    code = (await typed_line()).strip()
     client = await session.create(chosen)
     keep_vault = False
     fresh = ""

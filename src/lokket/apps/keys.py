@@ -11,6 +11,7 @@ from lokket.apps import background, output
 from lokket.apps.command import command, default_command
 from lokket.apps.options import Timeout
 from lokket.apps.session import Session, read_passphrase
+from lokket.apps.typed import typed_line
 from lokket.apps.visible import visible
 from lokket.client import vault_key
 from lokket.client.client import outcome
@@ -107,7 +108,7 @@ async def delete(
             + ": messages, contacts and keys are destroyed, and nothing brings them back."
         )
         if not yes:
-            _confirm()
+            await _confirm()
         if not only_here:
             await client.delete_account(timeout)
     background.stop(session.folder)
@@ -121,8 +122,9 @@ async def delete(
     return output.OK
 
 
-def _confirm() -> None:
+async def _confirm() -> None:
     if not sys.stdin.isatty():
         raise LocalError("nobody is here to confirm: --yes-delete-everything, if that is what you want")
-    if input(f"Type '{_WORD}' to go on: ").strip() != _WORD:
+    print(f"Type '{_WORD}' to go on: ", end="", file=sys.stderr, flush=True)
+    if (await typed_line()).strip() != _WORD:
         raise LocalError("nothing was deleted")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import getpass
 import os
 import re
 import signal
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lokket import limits
 from lokket.apps import output
 from lokket.apps.output import Output, VaultTrouble
+from lokket.apps.typed import interruptible, secret
 from lokket.client.client import Client
 from lokket.client.happenings import NotReached
 from lokket.client.late import late
@@ -126,7 +126,7 @@ class Session:
             raise LocalError(
                 "this vault has a passphrase, and nobody to type it is here: give --passphrase-fd N"
             )
-        return getpass.getpass("Passphrase: ")
+        return secret("Passphrase: ")
 
     def new_passphrase(self) -> str:
         """Typed twice, or from --passphrase-fd."""
@@ -136,8 +136,8 @@ class Session:
 
     def type_passphrase(self) -> str:
         """A new one for the vault, twice. LocalError: they differ."""
-        first = getpass.getpass("A passphrase for the vault on this machine: ")
-        if getpass.getpass("The same again: ") != first:
+        first = secret("A passphrase for the vault on this machine: ")
+        if secret("The same again: ") != first:
             raise LocalError("the two passphrases differ: try again")
         return first
 
@@ -217,7 +217,7 @@ def no_core_dumps() -> None:
 def read_passphrase(descriptor: int) -> str:
     """The first line of an open descriptor. LocalError: it cannot be read, or is no text."""
     try:
-        with os.fdopen(descriptor, "rb", closefd=False) as stream:
+        with interruptible(), os.fdopen(descriptor, "rb", closefd=False) as stream:
             line = stream.readline(limits.PASSPHRASE_MAX_BYTES + 1)
         text = line.rstrip(b"\r\n").decode()
     except OSError:
@@ -240,7 +240,8 @@ def text_argument(words: str) -> str:
 
 def _standard_input() -> str:
     """What a program before us in a pipe failed to write is no message, and no code that was scanned."""
-    given = sys.stdin.buffer.read(limits.CONTENT_MAX_BYTES + 1)
+    with interruptible():
+        given = sys.stdin.buffer.read(limits.CONTENT_MAX_BYTES + 1)
     if len(given) > limits.CONTENT_MAX_BYTES:
         raise LocalError(f"standard input has more than {limits.CONTENT_MAX_BYTES} bytes")
     try:
