@@ -40,6 +40,7 @@ def test_the_operators_orders(place: tuple[RelayMachine, list[Machine]], running
     config.write_text(f'origin = "ws://127.0.0.1:{relay.port}"\n')
     if not running:
         assert relay.serving.stop(signal.SIGTERM) == 0
+        assert relay.json("relay", "users")[0]["name"] == "alice"  # with the settings of a bare 'serve'
 
     def order(*arguments: str, code: int = 0) -> list[dict[str, Any]]:
         return relay.json("relay", *arguments, "--config", str(config), code=code)

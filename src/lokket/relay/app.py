@@ -87,7 +87,7 @@ async def order(config: RelayConfig, order: Order) -> Answer:
         return answer
     if not (config.data / DATA_FILE).exists():
         raise LocalError(f"there is no relay's data in {config.data}; give --data or --config")
-    relay, _ = build(config)
+    relay, _ = build(_settled(config, config.port))
     try:
         return await Steward(relay, False).carry_out(order, now_ms(), SystemEntropy())
     finally:
