@@ -129,6 +129,8 @@ class Driver:
         self._listeners.add(queue)
         if self._hung_up:
             queue.put_nowait(HungUp(self._hung_up))
+        if self._refused:
+            queue.put_nowait(Offline(self._refused, 0))
         if self._trouble:
             queue.put_nowait(Stalled(self._trouble))
         if self._failure is not None:
