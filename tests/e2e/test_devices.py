@@ -134,6 +134,7 @@ def test_a_lost_admin_device_is_replaced(place: Place, tmp_path: Path) -> None:
     again = Machine(tmp_path / "again").run("recover", place.where, BARE, text=place.code + "\n")
     assert again.returncode == 1
     assert "not the account's recovery code" in again.stderr
+    assert "the code above is void" in again.stderr
 
     place.bob.run("send", "alice", "are you there", "--wait", "sent", "--timeout", "2")
     blocked = place.bob.json("contacts")[0]

@@ -94,8 +94,8 @@ async def revoke(
 ) -> int:
     """Take a device off your account for good: from then on nobody sends to it."""
     async with await session.open() as client:
-        found = [device for device in client.me().devices if device.number == number]
-        name = f" ({visible(found[0].name)})" if found and found[0].name else ""
+        found = _own_device(client, number)
+        name = f" ({visible(found.name)})" if found.name else ""
         if not sure:
             await _agree(f"Revoke device {number}{name}? It cannot be undone. Type yes: ")
         await client.wait_online(timeout)
@@ -105,6 +105,14 @@ async def revoke(
     session.out.record("revoked", number=number)
     session.out.say(f"Device {number}{name} is revoked. You have {len(left)} now.", "bold")
     return output.OK
+
+
+def _own_device(client: Client, number: int) -> answers.DeviceView:
+    """Before anything is asked or told. LocalError: there is none of this number."""
+    for device in client.me().devices:
+        if device.number == number:
+            return device
+    raise LocalError(f"your account has no device {number}: see 'lokket device list'")
 
 
 async def history(session: Session, number: Number) -> int:
@@ -138,6 +146,7 @@ async def admin(
         elif take:
             await devices.accept_admin(client, timeout)
         else:
+            _own_device(client, number)
             out.aside(f"Now, on device {number}: lokket device admin --accept")
             await devices.offer_admin(client, number, timeout)
         await client.settle(_SETTLE_S)
@@ -306,9 +315,7 @@ async def recover(
     out = session.out
     AccountCode.decode(account)
     chosen = protection(session, ask_passphrase=ask_passphrase, bare=bare)
-    if sys.stdin.isatty():
-        print("Your recovery code: ", end="", file=sys.stderr, flush=True)
-    code = (await typed_line()).strip()
+    code = await _ask_code()
     client = await session.create(chosen)
     keep_vault = False
     fresh = ""
@@ -330,6 +337,7 @@ async def recover(
                 on_code=new_code,
                 timeout_s=timeout,
             )
+            keep_vault = True
             await client.settle(_SETTLE_S)
         except (NotReached, asyncio.CancelledError) as error:
             if fresh:  # the vault goes on with it, and has the code nowhere
@@ -337,22 +345,33 @@ async def recover(
                 out.record("account", registered=False, recovery_code=fresh, sentence=str(error))
                 out.aside("The relay has not answered: it goes on with the next command.")
             raise
-        keep_vault = True
         me = client.me()
     except (LokketError, asyncio.CancelledError):
         if not keep_vault:
             await client.close()
             session.discard()
+            if fresh:
+                out.aside("Nothing was changed: the code above is void, and the one before stays.", "yellow")
         raise
     finally:
         await client.close()
+    _say_recovered(out, me, restored.recovery_code)
+    return output.OK
+
+
+async def _ask_code() -> str:
+    if sys.stdin.isatty():
+        print("Your recovery code: ", end="", file=sys.stderr, flush=True)
+    return (await typed_line()).strip()
+
+
+def _say_recovered(out: Output, me: answers.Me, code: str) -> None:
     out.record(
         "recovered",
         account=me.account_id,
         device=me.device_number,
         devices=[device.number for device in me.devices],
-        recovery_code=restored.recovery_code,
+        recovery_code=code,
     )
     out.say(f"Your account {me.account_id} is yours again: this is device {me.device_number}.", "bold")
     out.say("The code above replaces the one you used. Your contacts will be asked to accept your new key.")
-    return output.OK
