@@ -197,6 +197,9 @@ def test_a_relay_that_is_away(place: Place) -> None:
         (("send", "bob", ""), 1, "an argument is empty"),
         (("contacts", "add", "alice", "-"), 1, "standard input is empty"),  # and not by name
         (("contacts", "add", "alice", ""), 1, "an argument is empty"),
+        (("device", "revoke", "9"), 1, "no device 9"),
+        (("device", "admin", "9"), 1, "no device 9"),
+        (("relay", "users", "--data", "nowhere"), 1, "no relay's data"),
         (("contacts", "add", "x", "lokket:invite#Iabc"), 1, ""),
         (("contacts", "add", "nobody"), 1, "nobody on this relay is called"),
         (("contacts", "rename", "bob", "a\x1bb"), 1, "printable"),

@@ -41,6 +41,7 @@ async def chat(session: Session, petname: Petname) -> int:
 
 async def _type(session: Session, client: Client, petname: str, screen: _Screen) -> None:
     await asyncio.sleep(0)
+    screen.prompting = session.out.is_terminal
     async for line in TypedLines(_PROMPT if session.out.is_terminal else ""):
         if line.strip() == "/quit":
             break
@@ -74,11 +75,12 @@ class _Screen:
 
     def __init__(self, out: Output) -> None:
         self._out = out
+        self.prompting = False  # before, a prompt below a line would be there twice
         self._own: dict[bytes, str] = {}
         self._said = ""  # why the last one waits: once, not at every try
 
     def show(self, text: str, style: str = "") -> None:
-        if not self._out.is_terminal:
+        if not self.prompting:
             self._out.say(text, style)
             return
         sys.stdout.write("\r\x1b[K")

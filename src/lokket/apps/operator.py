@@ -29,11 +29,13 @@ async def users(session: Session, data: Data = None, config: ConfigFile = None) 
     """Every account: its name, devices, and what waits for it."""
     after = b""
     out = session.out
-    out.say(
-        f"{'account':18}{'name':34}{'devices':>8}{'mail':>8}{'bytes':>12}{'backups':>9}{'bytes':>12}", "bold"
-    )
     while True:
         page = await _order(session, orders.ListUsers(after), data, config)
+        if not after:
+            out.say(
+                f"{'account':18}{'name':34}{'devices':>8}{'mail':>8}{'bytes':>12}{'backups':>9}{'bytes':>12}",
+                "bold",
+            )
         for user in page["users"]:
             out.record("user", **user)
             out.say(
