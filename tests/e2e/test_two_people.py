@@ -197,6 +197,7 @@ def test_a_relay_that_is_away(place: Place) -> None:
         (("send", "bob", ""), 1, "an argument is empty"),
         (("contacts", "add", "alice", "-"), 1, "standard input is empty"),  # and not by name
         (("contacts", "add", "alice", ""), 1, "an argument is empty"),
+        (("listen", "--once", "--cursor", ""), 1, "a cursor's name"),  # and not the person's own place
         (("device", "revoke", "9"), 1, "no device 9"),
         (("device", "admin", "9"), 1, "no device 9"),
         (("relay", "users", "--data", "nowhere"), 1, "no relay's data"),

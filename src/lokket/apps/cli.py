@@ -56,6 +56,7 @@ def build(wanted: str = "") -> typer.Typer:
     app = typer.Typer(
         name="lokket",
         help="End-to-end encrypted, post-quantum messages, on a relay you own.",
+        epilog="'lokket --version' says which one this is.",
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         rich_markup_mode=None,

@@ -40,8 +40,9 @@ async def listen(
     once: Annotated[bool, typer.Option("--once", help="Print what waits, then end.")] = False,
     timeout: Annotated[float, typer.Option(min=0.0, help="End after so many seconds; 0: never.")] = 0.0,
     cursor: Annotated[
-        str, typer.Option(metavar="NAME", help="A place of this reader's own, which no other command moves.")
-    ] = "",
+        str | None,
+        typer.Option(metavar="NAME", help="A place of this reader's own, which no other command moves."),
+    ] = None,
     oldest: Annotated[
         bool, typer.Option("--oldest", help="A new cursor begins with the oldest message that is kept.")
     ] = False,
@@ -52,9 +53,9 @@ async def listen(
     again rather than never; its id tells.
     """
     async with await session.open() as client, client.listening() as queue:
-        if cursor:
+        if cursor is not None:
             await client.perform(events.OpenCursor(cursor, oldest=oldest))
-        printer = _Printer(session.out, client, cursor, count)
+        printer = _Printer(session.out, client, cursor or "", count)
         try:
             async with asyncio.timeout(timeout or None):
                 await printer.run(queue, once=once)
