@@ -130,10 +130,12 @@ async def status(session: Session) -> int:
         found = attached.status()
     session.out.record("daemon-status", running=True, pid=attached.pid, **found)
     relay = "connected" if found["online"] else "not connected"
-    session.out.say(f"The daemon runs (process {attached.pid}), {relay}; {found['queued']} messages to send.")
-    session.out.say(f"{found['callers']} programs are connected, this one included.")
+    session.out.say(
+        f"The daemon runs (process {attached.pid}), {relay}; messages to send: {found['queued']}."
+    )
+    session.out.say(f"Programs connected, this one included: {found['callers']}.")
     for name, behind in found["cursors"].items():
-        session.out.say(f"{behind} messages wait for {name!r}.")
+        session.out.say(f"Messages waiting for {name!r}: {behind}.")
     return output.OK
 
 

@@ -31,7 +31,7 @@ _SCRIPT: Final = (
 _REPLY: Final = "Hi Alice. I can read it, and the relay cannot."
 _STEP_WAIT_S: Final = 20.0
 _FIRST_LINE_WAIT_S: Final = 3.0
-_LABEL: Final = 12
+_LABEL: Final = 13
 _VALUE: Final = 11
 
 

@@ -98,7 +98,7 @@ def warnings(tx: Transaction) -> list[str]:
     found = [_gone(view.name) for view in cursors(tx) if view.expired]
     for name in sorted({letter.cursor for letter in dead_letters(tx)}):
         count = sum(letter.cursor == name for letter in dead_letters(tx))
-        found.append(f"{count} messages were given up by {name!r}: 'lokket on dead {name}' shows why")
+        found.append(f"messages given up by {name!r}: {count}; 'lokket on dead {name}' shows why")
     return found
 
 

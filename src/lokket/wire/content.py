@@ -264,7 +264,9 @@ def encode_body(body: Body) -> bytes:
     try:
         return _encoder.encode(body)
     except UnicodeEncodeError:
-        raise LocalError("a message is Unicode text: this one has a lone surrogate") from None
+        raise LocalError(
+            "a message is Unicode text: this one holds bytes that are none; is the terminal's locale UTF-8?"
+        ) from None
 
 
 def decode_body(kind: int, body: bytes) -> Body | None:
