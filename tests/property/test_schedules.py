@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import pytest
 
@@ -52,17 +51,17 @@ class Watched(Device):
 def derived() -> Iterator[list[tuple[bytes, bytes]]]:
     """(Double Ratchet seed, post-quantum key) of every message key derived meanwhile."""
     found: list[tuple[bytes, bytes]] = []
-    honest = triple_ratchet.hkdf_sha256
+    honest = triple_ratchet.hkdf_sha256_triple
 
-    def watch(seed: bytes, *, salt: bytes, **named: Any) -> bytes:
+    def watch(seed: bytes, salt: bytes, info: bytes) -> tuple[bytes, bytes, bytes]:
         found.append((seed, salt))
-        return honest(seed, salt=salt, **named)
+        return honest(seed, salt, info)
 
-    triple_ratchet.hkdf_sha256 = watch  # type: ignore[assignment,attr-defined]
+    triple_ratchet.hkdf_sha256_triple = watch  # type: ignore[assignment,attr-defined]
     try:
         yield found
     finally:
-        triple_ratchet.hkdf_sha256 = honest  # type: ignore[attr-defined]
+        triple_ratchet.hkdf_sha256_triple = honest  # type: ignore[attr-defined]
 
 
 def snapshot(party: Party, remote: Address) -> object:

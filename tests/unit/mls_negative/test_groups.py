@@ -518,8 +518,9 @@ def test_a_path_that_lies(traitor: Callable[..., bytes], monkeypatch: pytest.Mon
             return traitor(alice)
 
     def resigned(path: treekem.NewPath, **changes: Any) -> treekem.NewPath:
-        leaf = replace(path.leaf, **changes)
-        return replace(path, leaf=treekem.sign_leaf(alice.suite, leaf, state_of(alice).leaf_keys(leaf)))
+        state, leaf = state_of(alice), replace(path.leaf, **changes)
+        keys = treekem.LeafKeys(state.leaf_index, leaf, state.signature_private, state.context.group_id)
+        return replace(path, leaf=treekem.sign_leaf(alice.suite, leaf, keys))
 
     refuses(bob, with_leaf(lambda path: resigned(path, source=UpdateSource())), "7.3-7")
     refuses(bob, with_leaf(lambda path: replace(path, leaf=replace(path.leaf, signature=bytes(64)))), "7.3-2")
