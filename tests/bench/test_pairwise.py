@@ -76,9 +76,12 @@ def test_a_driver_that_is_missing_or_fails() -> None:
 def test_verdicts_say_which_bar_is_missed() -> None:
     bar = BARS["setup_accept"]
     medians = {"lokket": {"setup_accept": 100.0 * bar + 1}, "libsignal": {"setup_accept": 100.0}}
-    assert verdicts(medians)[0].endswith("MISSED")
+    minima = {"lokket": {"setup_accept": 30.0}, "libsignal": {"setup_accept": 60.0}}
+    missed = verdicts(medians, minima)[0]
+    assert missed.endswith("MISSED")
+    assert "(least by least 0.50)" in missed
     medians["lokket"]["setup_accept"] = 100.0 * bar
-    assert verdicts(medians)[0].endswith("met")
+    assert verdicts(medians, minima)[0].endswith("met")
 
 
 def test_a_table_has_a_row_per_workload_and_a_ratio_per_other() -> None:
