@@ -76,7 +76,7 @@ def print_braid(facts: Mapping[str, Mapping[str, object]]) -> None:
 def verdicts(
     medians: Mapping[str, Mapping[str, float]], minima: Mapping[str, Mapping[str, float]]
 ) -> list[str]:
-    """One line for every bar, and for every aim. Medians decide; the least of the rounds tells of a noisy run."""
+    """One line for every bar and every aim. Medians decide; the least of the rounds tells of noise."""
     lines = []
     for peer, word, wanted in (("libsignal", "bar", BARS), ("vodozemac", "aim", AIMS)):
         for name, most in wanted.items():
@@ -85,9 +85,8 @@ def verdicts(
             ratio = medians[OURS][name] / medians[peer][name]
             least = minima[OURS][name] / minima[peer][name]
             result = "met" if ratio <= most else "MISSED"
-            lines.append(
-                f"{word} {name:24} {ratio:5.2f} x {peer} (least by least {least:.2f}), at most {most:.2f}: {result}"
-            )
+            measured = f"{ratio:5.2f} x {peer} (least by least {least:.2f})"
+            lines.append(f"{word} {name:24} {measured}, at most {most:.2f}: {result}")
     return lines
 
 
