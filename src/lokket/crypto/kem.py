@@ -18,12 +18,18 @@ from cryptography.hazmat.primitives.asymmetric.x448 import X448PrivateKey, X448P
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 
 from lokket.crypto.entropy import Entropy
-from lokket.crypto.keys import LOW_ORDER_X25519, MLKEM_768_PUBLIC_BYTES, MLKEMKeyPair, P, check_mlkem_public
+from lokket.crypto.keys import (
+    LOW_ORDER_X25519,
+    MLKEM_768_PUBLIC_BYTES,
+    P448,
+    MLKEMKeyPair,
+    P,
+    check_mlkem_public,
+)
 from lokket.crypto.primitives import hmac_sha256, shake256
 from lokket.errors import DecryptionFailed, KeyRefused, LocalError
 
 _MLKEM_768_CIPHERTEXT_BYTES: Final = 1088
-_P448: Final = 2**448 - 2**224 - 1
 _XWING_LABEL: Final = b"\\.//^\\"
 
 
@@ -309,6 +315,6 @@ DHKEM_X25519: Final = MontgomeryKEM(
     0x0020, "sha256", (P, LOW_ORDER_X25519), (X25519PrivateKey, X25519PublicKey)
 )
 DHKEM_X448: Final = MontgomeryKEM(
-    0x0021, "sha512", (_P448, frozenset((0, 1, _P448 - 1))), (X448PrivateKey, X448PublicKey)
+    0x0021, "sha512", (P448, frozenset((0, 1, P448 - 1))), (X448PrivateKey, X448PublicKey)
 )
 XWING: Final = XWing()

@@ -35,6 +35,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from lokket.errors import DecryptionFailed, KeyRefused, LocalError, SignatureRefused
 
 P: Final = 2**255 - 19
+P448: Final = 2**448 - 2**224 - 1
 ORDER: Final = 2**252 + 27742317777372353535851937790883648493  # of the prime-order subgroup
 
 MLKEM_768_PUBLIC_BYTES: Final = 1184

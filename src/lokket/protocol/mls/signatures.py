@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from lokket.crypto.entropy import Entropy
 from lokket.crypto.kem import curve_public, private_curve_key, public_curve_key
+from lokket.crypto.keys import P448, P
 from lokket.errors import KeyRefused, LocalError, SignatureRefused
 
 
@@ -53,12 +54,10 @@ class SignatureScheme(ABC):
 
 
 # y-coordinates of Edwards points whose order divides the cofactor: as keys they verify what nobody signed.
-_P25519: Final = 2**255 - 19
 _ORDER_8_Y: Final = 2707385501144840649318225287225658788936804267575313519463743609750303402022
-_P448: Final = 2**448 - 2**224 - 1
 _FIELDS: Final = {  # by bytes of a key: the field's prime, and those y
-    32: (_P25519, frozenset({0, 1, _P25519 - 1, _ORDER_8_Y, _P25519 - _ORDER_8_Y})),
-    57: (_P448, frozenset({0, 1, _P448 - 1})),
+    32: (P, frozenset({0, 1, P - 1, _ORDER_8_Y, P - _ORDER_8_Y})),
+    57: (P448, frozenset({0, 1, P448 - 1})),
 }
 
 
