@@ -7,6 +7,7 @@ A notice is kept until all cursors are beyond it. The person's own cursor is the
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
@@ -96,8 +97,7 @@ def dead_letters(tx: Transaction) -> tuple[DeadLetterView, ...]:
 def warnings(tx: Transaction) -> list[str]:
     """What a person should know of them, in sentences."""
     found = [_gone(view.name) for view in cursors(tx) if view.expired]
-    for name in sorted({letter.cursor for letter in dead_letters(tx)}):
-        count = sum(letter.cursor == name for letter in dead_letters(tx))
+    for name, count in sorted(Counter(letter.cursor for letter in dead_letters(tx)).items()):
         found.append(f"messages given up by {name!r}: {count}; 'lokket on dead {name}' shows why")
     return found
 
