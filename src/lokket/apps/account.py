@@ -91,20 +91,6 @@ async def _joined(
     """``wanted``: the name of the account, and the petname of the inviter."""
     out, me = session.out, client.me()
     where = client.read(views.account_code)
-
-    def record(first_contact: dict[str, str] | None) -> None:
-        out.record(
-            "account",
-            registered=True,
-            account=me.account_id,
-            genesis_hash=me.genesis_hash,
-            name=me.name,
-            relay=me.origin,
-            recovery_code=code,
-            code=where,
-            inviter=first_contact,
-        )
-
     if not out.as_json:
         out.say(f"Welcome{f', {me.name}' if me.name else ''}. Your account is {me.account_id}.", "bold")
         show_code(out, code)
@@ -114,7 +100,7 @@ async def _joined(
     name, petname = wanted
     if name is not None and me.name is None:
         out.aside(f"The name {visible(name)} is taken; your account has no name.", "yellow")
-    inviter = None
+    inviter = shown = None
     try:
         if invite.genesis_hash is not None:
             inviter = await client.wait_contact(invite.genesis_hash, timeout_s)
@@ -126,14 +112,20 @@ async def _joined(
                     out.aside(str(error), "yellow")
         await client.settle(min(timeout_s, _SETTLE_S))
         number = "" if inviter is None else client.safety_number(inviter.petname)
-    except (LokketError, asyncio.CancelledError):
-        record(None)  # a program, too, is shown the code whatever comes after
-        raise
-    record(
-        None
-        if inviter is None
-        else {"petname": inviter.petname, "level": inviter.level, "safety_number": number}
-    )
+        if inviter is not None:
+            shown = {"petname": inviter.petname, "level": inviter.level, "safety_number": number}
+    finally:  # a program, too, is shown the code, whatever comes in between
+        out.record(
+            "account",
+            registered=True,
+            account=me.account_id,
+            genesis_hash=me.genesis_hash,
+            name=me.name,
+            relay=me.origin,
+            recovery_code=code,
+            code=where,
+            inviter=shown,
+        )
     if inviter is not None:
         who = visible(inviter.petname)
         out.say(f"{who} invited you and is your first contact. Your safety number with {who}:")

@@ -15,7 +15,7 @@ from lokket.apps.command import command, default_command
 from lokket.apps.options import Timeout
 from lokket.apps.output import Output, clock
 from lokket.apps.session import Session, read_passphrase, text_argument
-from lokket.apps.typed import secret
+from lokket.apps.typed import new_secret, secret
 from lokket.client import backup, relay_backups
 from lokket.client import export as exports
 from lokket.client.backup import ArchiveFile, Made, Restored
@@ -356,10 +356,7 @@ async def _own_key(session: Session, client: Client | None) -> bytes:
 def _new_passphrase(descriptor: int | None) -> str:
     if descriptor is not None:
         return read_passphrase(descriptor)
-    first = secret("A passphrase for the backups: ")
-    if secret("The same again: ") != first:
-        raise LocalError("the two passphrases differ: try again")
-    return first
+    return new_secret("A passphrase for the backups: ")
 
 
 # --- plain text ---

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sys
-import threading
 from collections.abc import Coroutine
 from typing import Any, Final
 
@@ -12,6 +11,7 @@ from lokket.apps import output
 from lokket.apps.options import Petname
 from lokket.apps.output import Output, message_lines
 from lokket.apps.session import Session
+from lokket.apps.typed import TypedLines
 from lokket.apps.visible import visible
 from lokket.client.client import Client
 from lokket.client.happenings import Happening, HungUp, Offline, Stalled, Stopped
@@ -161,44 +161,6 @@ async def unshown_alarms(client: Client) -> list[events.TrustNotice]:
     if waiting:
         await client.perform(events.AlarmsShown())
     return [events.TrustNotice(alarm.kind, alarm.petname, alarm.sentence) for alarm in waiting]
-
-
-class TypedLines:
-    """Lines of standard input, read by a thread that nobody waits for at the end."""
-
-    def __init__(self, prompt: str) -> None:
-        self._lines: asyncio.Queue[str | None] = asyncio.Queue()
-        self._loop = asyncio.get_running_loop()
-        self.prompted = bool(prompt)
-        self._wanted = threading.Semaphore(0)  # the prompt appears when somebody wants a line
-        threading.Thread(target=self._read, args=(prompt,), name="lokket-typing", daemon=True).start()
-
-    def __aiter__(self) -> TypedLines:
-        return self
-
-    async def __anext__(self) -> str:
-        self._wanted.release()
-        line = await self._lines.get()
-        if line is None:
-            raise StopAsyncIteration
-        return line
-
-    def _read(self, prompt: str) -> None:
-        try:
-            while self._wanted.acquire():
-                line = input(prompt) if prompt else sys.stdin.readline()
-                if not prompt and not line:
-                    break
-                self._put(line.rstrip("\r\n"))
-        except (EOFError, KeyboardInterrupt, UnicodeDecodeError, ValueError, OSError):
-            pass
-        self._put(None)
-
-    def _put(self, line: str | None) -> None:
-        try:
-            self._loop.call_soon_threadsafe(self._lines.put_nowait, line)
-        except RuntimeError:  # the loop has ended
-            return
 
 
 def _typed_so_far() -> str:

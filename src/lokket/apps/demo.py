@@ -13,10 +13,10 @@ from collections.abc import AsyncIterator
 from typing import Final
 
 from lokket.apps import output
-from lokket.apps.chat import TypedLines
 from lokket.apps.demo_stage import SEARCHED_MIN_BYTES, Actor, Stage, stage
 from lokket.apps.output import Output
 from lokket.apps.session import Session
+from lokket.apps.typed import TypedLines
 from lokket.apps.visible import visible
 from lokket.engine import events
 from lokket.errors import LokketError

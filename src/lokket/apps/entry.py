@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import sys
 
-_NO_READER = 141  # as ``apps.output`` has it
-
 
 def main() -> int:
     """The exit code; see docs/using.md."""
@@ -17,7 +15,9 @@ def main() -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        code = _NO_READER
+        from lokket.apps.output import NO_READER  # noqa: PLC0415
+
+        code = NO_READER
     except OSError as error:  # of standard output: all else is said by the command itself, and so may this be
         if code == 0:
             sys.stderr.write(f"lokket: the system refused: {error.strerror}\n")

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from lokket import limits
 from lokket.apps import output
 from lokket.apps.output import Output, VaultTrouble
-from lokket.apps.typed import interruptible, secret
+from lokket.apps.typed import interruptible, new_secret, secret
 from lokket.client.client import Client
 from lokket.client.happenings import NotReached
 from lokket.client.late import late
@@ -136,10 +136,7 @@ class Session:
 
     def type_passphrase(self) -> str:
         """A new one for the vault, twice. LocalError: they differ."""
-        first = secret("A passphrase for the vault on this machine: ")
-        if secret("The same again: ") != first:
-            raise LocalError("the two passphrases differ: try again")
-        return first
+        return new_secret("A passphrase for the vault on this machine: ")
 
 
 def session_of(
